@@ -1,0 +1,39 @@
+"""Packaging of slimkit. ``pip install .[cpu]`` brings the CPU build of paddlepaddle; without the
+extra the installed Paddle (CPU or GPU) is left alone."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION: dict = {}
+exec((HERE / "slimkit" / "version.py").read_text(encoding="utf-8"), VERSION)
+
+setup(
+    name="slimkit",
+    version=VERSION["__version__"],
+    description="Compression of PaddlePaddle models: what is exported has been run on its runtime.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["slimkit", "slimkit.*"]),
+    package_data={"slimkit": ["py.typed"], "slimkit.recipe": ["templates/*", "assets/*"]},
+    python_requires=">=3.9,<3.14",
+    install_requires=[
+        "numpy>=1.23",
+        "opencv-python-headless>=4.5",
+        "pyyaml>=6.0",
+        "pydantic>=2.5,<3",
+        "rich>=13",
+        "matplotlib>=3.7",
+        "jinja2>=3.1",
+        "protobuf>=3.20.2",
+        "pillow>=9.5",
+    ],
+    extras_require={
+        "cpu": ["paddlepaddle>=3.0,<4"],
+        "ocr": ["pillow>=9.5"],
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
+    },
+    entry_points={"console_scripts": ["slimkit=slimkit.cli:main"]},
+)

@@ -1,0 +1,59 @@
+"""The errors slimkit raises for its user.
+
+Every message says what was wrong, where (file, op, tensor, shape), what is allowed, and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable, Optional
+
+__all__ = [
+    "SlimkitError",
+    "ConfigError",
+    "ModelError",
+    "TranslationError",
+    "DataError",
+    "TrainingError",
+    "RuntimeUnavailableError",
+    "RuntimeFailedError",
+    "nearest",
+]
+
+
+class SlimkitError(Exception):
+    """Base of every error slimkit raises on purpose; the command line prints its message alone."""
+
+
+class ConfigError(SlimkitError):
+    """A config file, an override or an argument is not what the schema allows."""
+
+
+class ModelError(SlimkitError):
+    """A model file or program cannot be read, written or edited as asked."""
+
+
+class TranslationError(ModelError):
+    """An op of a PIR program has no row (or no legal form) in the PIR -> ProgramDesc table."""
+
+
+class DataError(SlimkitError):
+    """A dataset, image, label file or feed is missing or malformed."""
+
+
+class TrainingError(SlimkitError):
+    """Training cannot go on (NaN loss, no trainable parameter, checkpoint of another run)."""
+
+
+class RuntimeUnavailableError(SlimkitError):
+    """A deployment runtime is not installed; the message says how to get it."""
+
+
+class RuntimeFailedError(SlimkitError):
+    """A deployment runtime was found but refused or crashed on the model."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> Optional[str]:
+    """Returns the allowed name closest to ``name``, or None when nothing is close."""
+    found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return found[0] if found else None
