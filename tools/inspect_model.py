@@ -1,0 +1,11 @@
+"""``python tools/inspect_model.py MODEL`` is ``slimkit inspect MODEL``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from slimkit.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(["inspect", *sys.argv[1:]]))
