@@ -6,7 +6,7 @@ is allowed and the nearest valid key.
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Sequence, Type, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -14,17 +14,21 @@ from pydantic import ValidationError
 from slimkit.errors import ConfigError
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_messages import sentence
+from slimkit.recipe.section import Section
 from slimkit.recipe.yaml_source import KeyPath, Source, parse_value, read_yaml
 
 __all__ = ["load_config"]
 
+C = TypeVar("C", bound=Section)
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> RecipeConfig:
+
+def load_config(path: str, overrides: Sequence[str] = (), schema: Type[C] = RecipeConfig) -> C:  # type: ignore[assignment]
     """Reads, overrides and validates a config file.
 
     Args:
         path: the YAML file.
         overrides: ``section.key=value`` strings; values are read as YAML (``[1, 2]``, ``null``, ``1e-3``).
+        schema: what to validate against; float training has a schema of its own.
 
     Raises:
         ConfigError: one sentence for the first problem, and the count of others.
@@ -33,9 +37,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     for text in overrides:
         _override(source, text)
     try:
-        return RecipeConfig.model_validate(source.values)
+        return schema.model_validate(source.values)
     except ValidationError as error:
-        raise ConfigError(sentence(RecipeConfig, error, source)) from None
+        raise ConfigError(sentence(schema, error, source)) from None
 
 
 def _override(source: Source, text: str) -> None:
