@@ -1,0 +1,275 @@
+"""``report.html`` from a :class:`RunReport`: one self-contained page, no script, no network."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+import yaml
+
+from slimkit.recipe.run_report import LayerResult, RunReport, RuntimeResult
+from slimkit.recipe.svg_charts import histogram, line_chart
+
+__all__ = ["render", "verdict"]
+
+RUNTIME_NAMES = {
+    "paddle": "Paddle (training executor)",
+    "paddle_inference": "Paddle Inference",
+    "paddle_lite": "Paddle-Lite",
+}
+MODEL_NAMES = {"float": "float", "simulated": "simulated", "int8": "exported int8"}
+STATE_NAMES = {"ok": "run", "unavailable": "not available", "failed": "failed", "converted": "converted only"}
+DASH = "–"
+
+
+def render(report: RunReport) -> str:
+    """Returns the page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = lambda text: Markup(
+        re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    )
+    with open(os.path.join(folder, "report.css"), encoding="utf-8") as handle:
+        css = handle.read()
+    verify, errors = report.config["verify"], [x for x in report.quantized if x.sqnr_db is not None]
+    top = max([10.0, *(x.sqnr_db or 0.0 for x in errors)])
+    rows = {id(x): _layer_row(x, top) for x in errors}
+    return environment.get_template("report.html").render(
+        report=report,
+        css=Markup(css),
+        verdict=verdict(report),
+        cards=_cards(report),
+        rows=[_runtime_row(report, item, verify["batch_sizes"]) for item in report.results],
+        batch_sizes=verify["batch_sizes"],
+        repeats=verify["repeats"],
+        threads=verify["threads"],
+        training_lead=_training_lead(report),
+        charts=[{"name": name, "svg": Markup(svg)} for name, svg in _charts(report)],
+        errors=[rows[id(x)] for x in sorted(errors, key=lambda x: x.sqnr_db or 0.0)],
+        errors_in_order=[rows[id(x)] for x in errors],
+        sqnr_top=f"{top:.0f}",
+        layer_images=report.config["report"]["images"],
+        histograms=[{**h, "svg": Markup(h["svg"])} for h in _histograms(report.quantized)],
+        skipped=_skipped(report),
+        facts=_facts(report),
+        config_text=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True).rstrip(),
+    )
+
+
+def _percent(value: Optional[float], digits: int = 2) -> str:
+    return DASH if value is None else f"{value * 100:.{digits}f}%"
+
+
+def _bytes(value: Optional[int]) -> str:
+    if value is None:
+        return DASH
+    return f"{value / 1e6:.2f} MB" if value >= 1e5 else f"{value / 1e3:.1f} kB"
+
+
+def _points(value: float) -> str:
+    """Formats a difference of accuracies in percentage points, with a real minus sign."""
+    return f"{value * 100:+.2f}".replace("-", "\u2212")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _deployed(report: RunReport) -> Optional[RuntimeResult]:
+    """Returns the exported model's result with an accuracy, Paddle Inference first."""
+    found = [r for r in report.results if r.model == "int8" and r.status == "ok" and r.top1 is not None]
+    return sorted(found, key=lambda r: r.runtime != "paddle_inference")[0] if found else None
+
+
+def _float_like(report: RunReport, item: RuntimeResult) -> Optional[RuntimeResult]:
+    """Returns the float result to compare with: of the same runtime and target, else any."""
+    same = report.result("float", item.runtime, item.target)
+    return same if same and same.top1 is not None else report.result("float")
+
+
+def speedups(report: RunReport) -> List[Tuple[str, float]]:
+    """Returns (batch size, float latency / int8 latency) on the runtime of the verdict."""
+    item = _deployed(report)
+    base = _float_like(report, item) if item else None
+    if not item or not base:
+        return []
+    return [
+        (size, base.latency_ms[size] / ms) for size, ms in item.latency_ms.items() if size in base.latency_ms
+    ]
+
+
+def verdict(report: RunReport) -> str:
+    """Returns the one sentence that says what the run came to."""
+    item = _deployed(report)
+    if item is None:
+        return "The exported int8 model was not run on any runtime; the table says why."
+    base = _float_like(report, item)
+    runtime = RUNTIME_NAMES.get(item.runtime, item.runtime)
+    text = f"Run on {runtime}, the int8 model is right on {_percent(item.top1)}"
+    if base and base.top1 is not None and item.top1 is not None:
+        text += f" of the test images, {_points(item.top1 - base.top1)} points against float"
+        if base.size_bytes and item.size_bytes:
+            text += f", at {item.size_bytes / base.size_bytes:.2f} of the size"
+    fast = speedups(report)
+    if fast:
+        size, factor = max(fast, key=lambda pair: pair[1])
+        text += f" and {factor:.2f} times the speed (batch {size})"
+    return text + "."
+
+
+def _cards(report: RunReport) -> List[Dict[str, Any]]:
+    item, simulated = _deployed(report), report.result("simulated")
+    base = _float_like(report, item) if item else report.result("float")
+    accuracy: List[Dict[str, str]] = []
+    if base and item and base.top1 is not None and item.top1 is not None:
+        delta = item.top1 - base.top1
+        tone = "good" if delta >= -0.005 else "bad"
+        accuracy.append({"text": f"{_points(delta)} points against float", "tone": tone})
+    accuracy.append({"text": f"float {_percent(base.top1 if base else None)}"})
+    accuracy.append({"text": f"simulated {_percent(simulated.top1 if simulated else None)}"})
+    size_lines, size_big = [], DASH
+    if base and item and base.size_bytes and item.size_bytes:
+        size_big = f"{item.size_bytes / base.size_bytes:.2f}×"
+        size_lines = [{"text": f"{_bytes(item.size_bytes)} on disk"},
+                      {"text": f"float {_bytes(base.size_bytes)}"}]  # fmt: skip
+    fast = speedups(report)
+    speed = max(fast, key=lambda pair: pair[1]) if fast else None
+    speed_lines = [{"text": f"batch {s}: {item.latency_ms[s]:.2f} ms, float {base.latency_ms[s]:.2f}"}
+                   for s, _ in fast if item and base]  # fmt: skip
+    seconds = report.seconds
+    return [
+        {"name": "Accuracy as deployed", "big": _percent(item.top1 if item else None), "lines": accuracy},
+        {"name": "Size", "big": size_big, "lines": size_lines},
+        {"name": "Speed", "big": f"{speed[1]:.2f}×" if speed else DASH, "lines": speed_lines},
+        {"name": "Wall time", "big": _duration(seconds["total"]),
+         "lines": [{"text": f"training {_duration(seconds.get('train', 0.0))}"},
+                   {"text": f"verification {_duration(seconds.get('verify', 0.0))}"}]},
+    ]  # fmt: skip
+
+
+def _runtime_row(report: RunReport, item: RuntimeResult, batch_sizes: List[int]) -> Dict[str, Any]:
+    base = _float_like(report, item)
+    delta = DASH
+    if base and item is not base and item.top1 is not None and base.top1 is not None:
+        delta = _points(item.top1 - base.top1)
+    name = RUNTIME_NAMES.get(item.runtime, item.runtime) + (f", {item.target}" if item.target else "")
+    return {
+        "runtime": name,
+        "note": item.reason or item.detail,
+        "model": MODEL_NAMES[item.model],
+        "status": item.status,
+        "state": STATE_NAMES[item.status],
+        "top1": _percent(item.top1),
+        "delta": delta,
+        "samples": item.samples or DASH,
+        "size": _bytes(item.size_bytes),
+        "latency": [
+            f"{item.latency_ms[str(s)]:.2f} ms" if str(s) in item.latency_ms else DASH for s in batch_sizes
+        ],
+    }
+
+
+def _training_lead(report: RunReport) -> str:
+    train, batch = report.config["train"], report.config["data"]["batch_size"]
+    steps = report.curves.steps[-1] if report.curves.steps else 0
+    if not steps:
+        return "No training: scales come from calibration alone."
+    return (
+        f"{train['epochs']} epoch{'' if train['epochs'] == 1 else 's'}, {steps} steps of {batch} images. "
+        f"The exported state is that of step {report.best_step}, the best on the test set."
+    )
+
+
+def _charts(report: RunReport) -> List[Tuple[str, str]]:
+    curves, base = report.curves, report.result("float")
+    if not curves.steps:
+        return []
+    ends = (0.0, float(curves.steps[-1]))
+    reference = (base.top1, "float") if base and base.top1 is not None else None
+    accuracy = [(e["step"], e["top1"]) for e in curves.evaluations]
+    loss, rate = list(zip(curves.steps, curves.loss)), list(zip(curves.steps, curves.rate))
+    return [
+        ("Training loss", line_chart(
+            loss, title="Training loss over steps", x_label="step", smooth=len(loss) > 60, x_range=ends)),
+        ("Top-1 of the simulated int8 model", line_chart(
+            accuracy, title="Test accuracy over steps", x_label="step", x_range=ends, dots=True, percent=True,
+            reference=reference)),
+        ("Learning rate", line_chart(
+            rate, title="Learning rate over steps", x_label="step", css="line-b", x_range=ends)),
+    ]  # fmt: skip
+
+
+def _bits(item: LayerResult) -> str:
+    return f"W{item.weight_bits or DASH} A{item.activation_bits or DASH}"
+
+
+def _layer_row(item: LayerResult, top: float) -> Dict[str, Any]:
+    sqnr = item.sqnr_db or 0.0
+    return {
+        "name": item.weight or item.name,
+        "about": item.op_type,
+        "bits": _bits(item),
+        "sqnr": f"{sqnr:.1f} dB",
+        "width": f"{max(0.0, min(100.0, 100 * sqnr / top)):.1f}",
+        "cosine": DASH if item.cosine is None else f"{item.cosine:.4f}",
+    }
+
+
+def _histograms(layers: List[LayerResult]) -> List[Dict[str, str]]:
+    shown, seen = [], set()
+    for item in layers:
+        if item.histogram is None or item.activation in seen:
+            continue
+        seen.add(item.activation)
+        before, after = item.threshold_before, item.threshold_after
+        shown.append({
+            "name": item.activation,
+            "before": DASH if before is None else f"{before:.3g}",
+            "after": DASH if after is None else f"{after:.3g}",
+            "clipped": _percent(item.clipped),
+            "svg": histogram(
+                item.histogram.counts, item.histogram.low, item.histogram.high, before=before, after=after,
+                title=f"Histogram of {item.activation}, clipped at {before} before training, {after} after"),
+        })  # fmt: skip
+    return shown
+
+
+def _skipped(report: RunReport) -> List[Dict[str, Any]]:
+    groups: Dict[str, List[Any]] = {}
+    for op in report.skipped:
+        groups.setdefault(op.reason, []).append(op)
+    return [
+        {
+            "reason": reason,
+            "count": len(ops),
+            "types": ", ".join(sorted({op.type for op in ops})),
+            "names": ", ".join(op.op for op in ops[:40]) + (", …" if len(ops) > 40 else ""),
+        }
+        for reason, ops in sorted(groups.items(), key=lambda pair: -len(pair[1]))
+    ]
+
+
+def _facts(report: RunReport) -> List[Tuple[str, str]]:
+    def line(values: Dict[str, Any]) -> str:
+        return ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in values.items() if value not in ("", None, [])
+        )
+
+    facts = [("Network", line(report.network))]
+    facts += [(f"{part.capitalize()} data", line(values)) for part, values in report.data.items()]
+    facts += [
+        ("Environment", line(report.environment)),
+        ("Steps", line({k: _duration(v) for k, v in report.seconds.items()})),
+    ]
+    return facts + [(name.capitalize(), path) for name, path in report.files.items()]
