@@ -1,0 +1,462 @@
+"""``Graph``: the editing view of a program.
+
+A ``Graph`` stands on Paddle's ``IrGraph`` (a ``core.Graph``: op nodes and var nodes in SSA form, so a variable
+that is written twice has two nodes of one name). Paddle's own Python ``IrGraph`` answers every question by
+walking all nodes, which makes a pass quadratic. Here adjacency is read once and kept up to date by every edit:
+``producer``, ``consumers``, ``insert_op``, ``replace_input``, ``replace_output`` and ``remove_op`` cost O(degree).
+
+Training programs are graphs like any other: backward and optimizer ops are nodes with a role.
+"""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401  (zlib must be loaded before paddle: its bundled copy crashes gzip otherwise)
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+from paddle.base import core
+from paddle.base.framework import IrGraph, Program
+
+from slimkit.errors import ModelError
+from slimkit.ir.guards import legacy_ir
+
+__all__ = ["Graph", "GraphOp", "GraphVar", "OpRole"]
+
+
+class OpRole:
+    """The bits of an op's ``op_role`` attribute."""
+
+    FORWARD = 0
+    BACKWARD = 1
+    OPTIMIZE = 2
+    LOSS = 256
+
+
+class GraphVar:
+    """One version of a variable: ``name``, its ``producer`` (or None) and its ``consumers``."""
+
+    __slots__ = ("consumers", "desc", "name", "node", "producer")
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.name: str = node.name()
+        self.desc = None if node.is_ctrl_var() else node.var()
+        self.producer: Optional[GraphOp] = None
+        self.consumers: List[GraphOp] = []
+
+    @property
+    def persistable(self) -> bool:
+        return self.desc is not None and self.desc.persistable()
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        return tuple(self.desc.shape())
+
+    @property
+    def dtype(self) -> Any:
+        return self.desc.dtype()
+
+    def __repr__(self) -> str:
+        return f"GraphVar({self.name})"
+
+
+class GraphOp:
+    """One op: ``type``, ``inputs``/``outputs`` (data var nodes) and slots by name."""
+
+    __slots__ = ("desc", "id", "inputs", "node", "outputs")
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.id: int = node.id()
+        self.desc = node.op()
+        self.inputs: List[GraphVar] = []
+        self.outputs: List[GraphVar] = []
+
+    @property
+    def type(self) -> str:
+        return self.desc.type()
+
+    @property
+    def role(self) -> int:
+        return self.desc.attr("op_role") if self.desc.has_attr("op_role") else OpRole.FORWARD
+
+    @property
+    def is_backward(self) -> bool:
+        return bool(self.role & OpRole.BACKWARD)
+
+    @property
+    def is_forward(self) -> bool:
+        return not self.role & (OpRole.BACKWARD | OpRole.OPTIMIZE)
+
+    def input_names(self, slot: str) -> List[str]:
+        """Names in an input slot, [] when the op has no such slot."""
+        return list(self.desc.input(slot)) if slot in self.desc.input_names() else []
+
+    def output_names(self, slot: str) -> List[str]:
+        """Names in an output slot, [] when the op has no such slot."""
+        return list(self.desc.output(slot)) if slot in self.desc.output_names() else []
+
+    def input_var(self, slot: str, index: int = 0) -> Optional[GraphVar]:
+        """The var node in an input slot, or None."""
+        names = self.input_names(slot)
+        return self._find(self.inputs, names[index]) if index < len(names) else None
+
+    def output_var(self, slot: str, index: int = 0) -> Optional[GraphVar]:
+        """The var node in an output slot, or None."""
+        names = self.output_names(slot)
+        return self._find(self.outputs, names[index]) if index < len(names) else None
+
+    @staticmethod
+    def _find(nodes: Sequence[GraphVar], name: str) -> Optional[GraphVar]:
+        return next((v for v in nodes if v.name == name), None)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        return self.desc.attr(name) if self.desc.has_attr(name) else default
+
+    def set_attr(self, name: str, value: Any) -> None:
+        self.desc._set_attr(name, value)
+
+    def __repr__(self) -> str:
+        return f"GraphOp({self.type} -> {', '.join(v.name for v in self.outputs)})"
+
+
+VarLike = Union[GraphVar, Sequence[GraphVar]]
+
+
+def _as_list(value: VarLike) -> List[GraphVar]:
+    return [value] if isinstance(value, GraphVar) else list(value)
+
+
+class Graph:
+    """The editing view of one program (all its blocks; ``sub_graphs`` are the blocks of control flow).
+
+    Args:
+        program: a legacy ``paddle.static.Program``. It is not changed; ``to_program`` gives the edited copy.
+        for_test: marks the graph as one for inference.
+    """
+
+    def __init__(
+        self, program: Program, for_test: bool = False, *, _core: Any = None, _root: Optional[Graph] = None
+    ) -> None:
+        if not isinstance(program, Program):
+            raise ModelError(
+                f"Graph needs a legacy paddle.static.Program, got {type(program).__name__}; "
+                "load or trace the model with slimkit.ir.Model and pass model.program."
+            )
+        self.for_test = for_test
+        self._source = program
+        self._graph = core.Graph(program.desc) if _core is None else _core
+        self._ops: Dict[int, GraphOp] = {}
+        self._vars: Dict[int, GraphVar] = {}
+        self._by_name: Dict[str, List[GraphVar]] = {}
+        self._read_nodes()
+        self.sub_graphs: List[Graph] = []
+        if _root is None:
+            self.sub_graphs = [
+                Graph(program, for_test, _core=self._graph.get_sub_graph(i), _root=self)
+                for i in range(1, self._graph.sub_graph_size())
+            ]
+
+    def _read_nodes(self) -> None:
+        nodes = list(self._graph.nodes())
+        for node in nodes:
+            if node.is_op() and node.op() is not None:
+                self._ops[node.id()] = GraphOp(node)
+            elif node.is_var():
+                self._add_var(GraphVar(node))
+        for op in self._ops.values():
+            for n in op.node.inputs:
+                var = self._vars[n.id()]
+                op.inputs.append(var)
+                var.consumers.append(op)
+            for n in op.node.outputs:
+                var = self._vars[n.id()]
+                op.outputs.append(var)
+                var.producer = op
+
+    def _add_var(self, var: GraphVar) -> GraphVar:
+        self._vars[var.node.id()] = var
+        self._by_name.setdefault(var.name, []).append(var)
+        return var
+
+    # ---------------------------------------------------------------- queries
+
+    def all_graphs(self) -> Iterator[Graph]:
+        """This graph and those of its control-flow blocks."""
+        yield self
+        yield from self.sub_graphs
+
+    def ops(self, *types: str) -> List[GraphOp]:
+        """Ops in topological order; with ``types``, only those."""
+        order = [n.id() for n in core.topology_sort(self._graph)]
+        found = [self._ops[i] for i in order if i in self._ops]
+        return [op for op in found if op.type in types] if types else found
+
+    def vars(self, name: Optional[str] = None) -> List[GraphVar]:
+        """All var nodes, or every version of the variable ``name``."""
+        return list(self._by_name.get(name, [])) if name is not None else list(self._vars.values())
+
+    def var(self, name: str) -> GraphVar:
+        """The last version of a variable.
+
+        Raises:
+            ModelError: there is no such variable.
+        """
+        versions = self._by_name.get(name)
+        if not versions:
+            raise ModelError(f"The graph has no variable '{name}'; graph.vars() lists what there is.")
+        return versions[-1]
+
+    def has_var(self, name: str) -> bool:
+        return bool(self._by_name.get(name))
+
+    @staticmethod
+    def producer(var: GraphVar) -> Optional[GraphOp]:
+        return var.producer
+
+    @staticmethod
+    def consumers(var: GraphVar) -> List[GraphOp]:
+        return list(var.consumers)
+
+    def has_op(self, op: GraphOp) -> bool:
+        """Whether the op is still in the graph."""
+        return self._ops.get(op.id) is op
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    # ---------------------------------------------------------------- edits
+
+    def create_var(
+        self, name: str, shape: Iterable[int], dtype: Any, persistable: bool = False, stop_gradient: bool = False
+    ) -> GraphVar:
+        """Adds a dense-tensor variable (a new version when the name exists).
+
+        Args:
+            name: its name.
+            shape: its shape, -1 for a dynamic dimension.
+            dtype: a ``core.VarDesc.VarType`` such as FP32.
+            persistable: whether it lives in the scope across runs.
+            stop_gradient: whether a later ``append_backward`` stops here.
+        """
+        desc = core.VarDesc(name)
+        desc.set_type(core.VarDesc.VarType.DENSE_TENSOR)
+        desc.set_shape(list(shape))
+        desc.set_dtype(dtype)
+        desc.set_persistable(persistable)
+        desc.set_stop_gradient(stop_gradient)
+        return self._add_var(GraphVar(self._graph.create_var_node(desc)))
+
+    def new_version(self, var: GraphVar) -> GraphVar:
+        """A further version of ``var``, for an op that writes it in place."""
+        return self._add_var(GraphVar(self._graph.create_var_node(var.desc)))
+
+    def insert_op(
+        self,
+        op_type: str,
+        inputs: Mapping[str, VarLike],
+        outputs: Mapping[str, VarLike],
+        attrs: Optional[Mapping[str, Any]] = None,
+        role: int = OpRole.FORWARD,
+    ) -> GraphOp:
+        """Adds an op between existing variables.
+
+        Args:
+            op_type: legacy op type.
+            inputs: slot -> var or vars.
+            outputs: slot -> var or vars.
+            attrs: attributes; Python floats, ints, bools, strings and lists of them.
+            role: its ``op_role``.
+        """
+        desc = core.OpDesc()
+        desc.set_type(op_type)
+        for slot, names in inputs.items():
+            desc.set_input(slot, [v.name for v in _as_list(names)])
+        for slot, names in outputs.items():
+            desc.set_output(slot, [v.name for v in _as_list(names)])
+        for key, value in (attrs or {}).items():
+            desc._set_attr(key, value)
+        desc._set_attr("op_role", role)
+        op = GraphOp(self._graph.create_op_node(desc))
+        self._ops[op.id] = op
+        for slot in inputs.values():
+            for var in _as_list(slot):
+                if var not in op.inputs:
+                    self._link_input(var, op)
+        for slot in outputs.values():
+            for var in _as_list(slot):
+                self._link_output(op, var)
+        return op
+
+    def insert_op_desc(
+        self, desc: Any, inputs: Mapping[str, GraphVar], outputs: Mapping[str, GraphVar]
+    ) -> GraphOp:
+        """Adds a copy of an op description; ``inputs``/``outputs`` map the names in it to variables here."""
+        copy = core.OpDesc()
+        copy.copy_from(desc)
+        for name in desc.input_arg_names():
+            if name in inputs and inputs[name].name != name:
+                copy._rename_input(name, inputs[name].name)
+        for name in desc.output_arg_names():
+            if name in outputs and outputs[name].name != name:
+                copy._rename_output(name, outputs[name].name)
+        op = GraphOp(self._graph.create_op_node(copy))
+        self._ops[op.id] = op
+        for name in dict.fromkeys(desc.input_arg_names()):
+            if name in inputs and inputs[name] not in op.inputs:
+                self._link_input(inputs[name], op)
+        for name in dict.fromkeys(desc.output_arg_names()):
+            if name in outputs and outputs[name] not in op.outputs:
+                self._link_output(op, outputs[name])
+        return op
+
+    def replace_input(self, op: GraphOp, old: GraphVar, new: GraphVar) -> None:
+        """Makes ``op`` read ``new`` wherever it read ``old``."""
+        self._unlink_input(old, op)
+        op.desc._rename_input(old.name, new.name)
+        if new not in op.inputs:
+            self._link_input(new, op)
+
+    def replace_output(self, op: GraphOp, old: GraphVar, new: GraphVar) -> None:
+        """Makes ``op`` write ``new`` where it wrote ``old``."""
+        op.outputs.remove(old)
+        old.producer = None
+        op.node.remove_output(old.node)
+        old.node.remove_input(op.node)
+        op.desc._rename_output(old.name, new.name)
+        self._link_output(op, new)
+
+    def replace_all_uses(self, old: GraphVar, new: GraphVar) -> None:
+        """Makes every consumer of ``old`` read ``new``."""
+        for op in list(old.consumers):
+            self.replace_input(op, old, new)
+
+    def remove_op(self, op: GraphOp, remove_dangling: bool = True) -> None:
+        """Removes an op; with ``remove_dangling`` also the variables nobody else produces or reads."""
+        for var in list(op.inputs):
+            self._unlink_input(var, op)
+            if remove_dangling:
+                self._drop_if_dangling(var)
+        for var in list(op.outputs):
+            op.outputs.remove(var)
+            var.producer = None
+            op.node.remove_output(var.node)
+            var.node.remove_input(op.node)
+            if remove_dangling:
+                self._drop_if_dangling(var)
+        del self._ops[op.id]
+        self._graph.remove_node(op.node)
+
+    def _drop_if_dangling(self, var: GraphVar) -> None:
+        if var.producer is None and not var.consumers and var.node.id() in self._vars:
+            del self._vars[var.node.id()]
+            self._by_name[var.name].remove(var)
+            self._graph.remove_node(var.node)
+
+    def _link_input(self, var: GraphVar, op: GraphOp) -> None:
+        var.node.append_output(op.node)
+        op.node.append_input(var.node)
+        var.consumers.append(op)
+        op.inputs.append(var)
+
+    def _unlink_input(self, var: GraphVar, op: GraphOp) -> None:
+        var.node.remove_output(op.node)
+        op.node.remove_input(var.node)
+        var.consumers.remove(op)
+        op.inputs.remove(var)
+
+    def _link_output(self, op: GraphOp, var: GraphVar) -> None:
+        if var.producer is not None:
+            raise ModelError(
+                f"The variable '{var.name}' is already written by op '{var.producer.type}'; "
+                "an op that writes it again needs graph.new_version(var)."
+            )
+        op.node.append_output(var.node)
+        var.node.append_input(op.node)
+        op.outputs.append(var)
+        var.producer = op
+        self._order_after_readers(op, var)
+
+    def _order_after_readers(self, op: GraphOp, var: GraphVar) -> None:
+        """Makes an op that overwrites a variable wait for those that read the version before (write after read)."""
+        versions = self._by_name[var.name]
+        position = versions.index(var)
+        if position == 0:
+            return
+        for reader in versions[position - 1].consumers:
+            if reader is op:
+                continue
+            dep = self._graph.create_control_dep_var()
+            reader.node.append_output(dep)
+            dep.append_input(reader.node)
+            dep.append_output(op.node)
+            op.node.append_input(dep)
+
+    # ---------------------------------------------------------------- out
+
+    def ir_graph(self) -> IrGraph:
+        """Paddle's own ``IrGraph`` over the same nodes."""
+        return IrGraph(self._graph, for_test=self.for_test)
+
+    def to_program(self) -> Program:
+        """The edited program; parameters keep ``trainable``, regularizer and learning-rate multiplier."""
+        if core.has_circle(self._graph):
+            raise ModelError("The edited graph has a cycle; a pass linked an op's output to its own input.")
+        with legacy_ir():
+            program = self.ir_graph().to_program()
+            copy_program_info(self._source, program)
+        return program
+
+
+def copy_program_info(source: Program, target: Program) -> None:
+    """Carries over what a ProgramDesc cannot hold: Parameter objects, seeds, the attached LR scheduler.
+
+    Args:
+        source: the program the graph was built from.
+        target: the program built from the edited description; changed in place.
+    """
+    block, old = target.global_block(), source.global_block()
+    for param in old.all_parameters():
+        if param.name in block.vars:
+            promote_to_parameter(block, param.name, like=param)
+    target.random_seed = source.random_seed
+    for name in ("lr_scheduler", "lr_var", "_appending_grad_times"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def promote_to_parameter(block: Any, name: str, like: Any = None, trainable: bool = True) -> Any:
+    """Turns a persistable Variable of a block into a ``Parameter`` in place.
+
+    Args:
+        block: the block that holds it.
+        name: its name.
+        like: a Parameter whose attributes it takes over.
+        trainable: used when ``like`` is None.
+
+    Returns:
+        The Parameter.
+    """
+    from paddle.base.framework import Parameter
+
+    var = block.vars[name]
+    if isinstance(var, Parameter) and like is None:
+        var.trainable = trainable
+        var.stop_gradient = not trainable
+        return var
+    param = Parameter(
+        block,
+        shape=var.shape,
+        dtype=var.dtype,
+        type=var.type,
+        name=name,
+        stop_gradient=like.stop_gradient if like is not None else not trainable,
+        trainable=like.trainable if like is not None else trainable,
+        optimize_attr=like.optimize_attr if like is not None else {"learning_rate": 1.0},
+        regularizer=like.regularizer if like is not None else None,
+        error_clip=getattr(like, "error_clip", None),
+    )
+    if like is not None:
+        param.need_clip = getattr(like, "need_clip", True)
+        param.is_distributed = getattr(like, "is_distributed", False)
+    block.vars[name] = param
+    return param

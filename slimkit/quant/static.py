@@ -1,0 +1,129 @@
+"""PaddleSlim's static quantization API: ``quant_aware`` and ``convert``.
+
+    train_program = quant_aware(train_program, place, config, for_test=False)
+    test_program = quant_aware(test_program, place, config, for_test=True)
+    ...                                             # train, evaluate with Executor.run
+    program = convert(test_program, place, config)  # then paddle.static.save_inference_model
+
+Both take programs before and after ``optimizer.minimize``; the quantized programs are run as any legacy program,
+inside ``slimkit.ir.legacy_ir()`` on Paddle 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Optional, Tuple, Union
+
+import paddle
+
+from slimkit.errors import ConfigError
+from slimkit.ir.graph import Graph
+from slimkit.quant.config import PactConfig, QuantConfig
+from slimkit.quant.passes.extract_table import ExtractTable
+from slimkit.quant.passes.freeze import FORMATS
+from slimkit.quant.passes.insert_fake_quant import InsertFakeQuant
+
+__all__ = ["convert", "quant_aware"]
+
+Hook = Callable[[Any], Any]
+
+
+def _scope(scope: Optional[Any]) -> Any:
+    return paddle.static.global_scope() if scope is None else scope
+
+
+def quant_aware(
+    program: Any,
+    place: Any,
+    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    scope: Optional[Any] = None,
+    for_test: bool = False,
+    weight_quantize_func: Optional[Hook] = None,
+    act_quantize_func: Optional[Hook] = None,
+    weight_preprocess_func: Union[None, Hook] = None,
+    act_preprocess_func: Union[None, str, Hook, PactConfig] = None,
+    optimizer_func: Optional[Callable[[], Any]] = None,
+    executor: Optional[Any] = None,
+    return_program: bool = False,
+) -> Any:
+    """Inserts fake-quant ops into a program for quantization-aware training or evaluation.
+
+    Args:
+        program: a legacy ``paddle.static.Program``, before or after ``minimize``. It is not changed.
+        place: device of the new state variables.
+        config: PaddleSlim's config dict; None: its defaults.
+        scope: holds parameters and gets the scales; None: the global scope. Train and test program share it.
+        for_test: the program is one for evaluation: scales are read, not moved.
+        weight_quantize_func: replaces the weight quantizer; a function of a Variable, returning the dequantized one.
+        act_quantize_func: the same for activations.
+        weight_preprocess_func: applied to weights before they are quantized.
+        act_preprocess_func: applied to activations before they are quantized; ``"pact"`` or a ``PactConfig`` for the
+            built-in PACT.
+        optimizer_func: returns the optimizer of the parameters that the functions create.
+        executor: runs the initialization of those parameters; None: a new one on ``place``.
+        return_program: kept for compatibility; a Program is returned in any case, which an Executor takes as well
+            as a CompiledProgram.
+
+    Returns:
+        The quantized ``paddle.static.Program``.
+
+    Raises:
+        ConfigError: the config is not valid, or a preprocess function lacks its optimizer.
+        ModelError: ``program`` is not a legacy program.
+    """
+    from slimkit.quant.hooks import build_hooks
+
+    settings = QuantConfig.read(config)
+    graph = Graph(program, for_test=for_test)
+    hooks = build_hooks(
+        graph,
+        _scope(scope),
+        place,
+        executor,
+        optimizer_func,
+        for_test,
+        weight_preprocess=weight_preprocess_func,
+        weight_quantize=weight_quantize_func,
+        activation_preprocess=act_preprocess_func,
+        activation_quantize=act_quantize_func,
+    )
+    report = InsertFakeQuant(settings, _scope(scope), place, for_test, **hooks.for_pass()).apply(graph)
+    hooks.finish(report)
+    return graph.to_program()
+
+
+def convert(
+    program: Any,
+    place: Any,
+    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    scope: Optional[Any] = None,
+    save_int8: bool = False,
+) -> Union[Any, Tuple[Any, Any]]:
+    """Turns a trained, quantized test program into the program to deploy.
+
+    Weights in the scope become integers; save the result with ``paddle.static.save_inference_model``.
+
+    Args:
+        program: the test program that ``quant_aware(..., for_test=True)`` gave.
+        place: device of the new constants.
+        config: the config ``quant_aware`` was given; ``onnx_format`` chooses the form.
+        scope: the scope the program was trained in; None: the global scope.
+        save_int8: PaddleSlim's flag: also return the program with int8 weights (old format only).
+
+    Returns:
+        The deployable Program; with ``save_int8`` a pair of Programs.
+
+    Raises:
+        ConfigError: ``save_int8`` with ``onnx_format``, whose weights are int8 already.
+        ModelError: a scale or weight has no value in the scope.
+    """
+    settings = QuantConfig.read(config)
+    if save_int8 and settings.onnx_format:
+        raise ConfigError(
+            "convert(save_int8=True) is for onnx_format: False; the onnx format stores int8 weights already, so drop save_int8."
+        )
+    held = _scope(scope)
+    graph = Graph(program, for_test=True)
+    table = ExtractTable(held).apply(graph)
+    FORMATS["onnx" if settings.onnx_format else "old"](table, held, place).apply(graph)
+    frozen = graph.to_program()
+    return (frozen, frozen) if save_int8 else frozen
