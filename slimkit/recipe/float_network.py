@@ -1,0 +1,90 @@
+"""Step 1 and 2 of the recipe: the float network of a config as programs to train and to infer with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List
+
+from slimkit.recipe.config import RecipeConfig
+
+__all__ = ["FloatNetwork", "load_network"]
+
+
+@dataclass
+class FloatNetwork:
+    """A float network.
+
+    Attributes:
+        training: ``Model`` with feeds ``image``, ``label`` that fetches logits and loss.
+        inference: ``Model`` with feed ``image`` that fetches logits (or probabilities).
+        logits, loss: names of the variables of ``training``.
+        about: for the report.
+        notes: what the user should know.
+    """
+
+    training: Any
+    inference: Any
+    logits: str
+    loss: str
+    about: Dict[str, Any]
+    notes: List[str] = field(default_factory=list)
+
+
+def load_network(config: RecipeConfig) -> FloatNetwork:
+    """Builds or reads the network of a config, with its float weights.
+
+    Raises:
+        ConfigError, ModelError, DataError: unknown network, weights that do not fit, missing model.
+    """
+    return _from_model(config) if config.network.model else _from_layer(config)
+
+
+def _from_layer(config: RecipeConfig) -> FloatNetwork:
+    import paddle
+
+    from slimkit.ir import Model
+    from slimkit.recipe.networks import build, input_spec
+    from slimkit.recipe.weights import embedded_path, load_weights
+
+    section, notes = config.network, []
+    paddle.seed(config.run.seed)
+    layer = build(
+        section.name or "",
+        num_classes=section.num_classes,
+        scale=section.scale,
+        label_smoothing=section.label_smoothing,
+    )
+    if section.weights is None:
+        notes.append("network.weights is null: training starts from random weights.")
+    else:
+        embedded = section.weights == "embedded"
+        path = embedded_path(section.name, section.scale) if embedded else Path(section.weights)
+        kept = load_weights(layer.backbone, path, new_head=config.data.root is not None)
+        if kept:
+            notes.append(f"{', '.join(kept)} have another shape in {path.name} and start from random values.")
+    specs = input_spec(config.data.image_size)
+    layer.train()
+    training = Model.from_layer(layer, specs, train=True)
+    layer.eval()
+    inference = Model.from_layer(layer.backbone, specs[:1], train=False)
+    logits, loss = training.fetches[:2]
+    about = {
+        "name": section.name,
+        "scale": section.scale,
+        "classes": section.num_classes,
+        "parameters": sum(int(p.size) for p in layer.backbone.parameters()),
+        "input": shape_text(config.data.image_size),
+        "weights": section.weights or "random",
+    }
+    return FloatNetwork(training, inference, logits, loss, about, notes)
+
+
+def shape_text(image_size: Any) -> str:
+    """Returns ``3x48x192`` of ``data.image_size``."""
+    sides = [image_size] if isinstance(image_size, int) else list(image_size)
+    return f"3x{sides[0]}x{sides[-1]}"
+
+
+def _from_model(config: RecipeConfig) -> FloatNetwork:
+    raise NotImplementedError

@@ -1,0 +1,118 @@
+"""What a run shows on the terminal: four steps, facts under each, and one progress bar."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from slimkit.recipe.progress import Progress as RunProgress
+from slimkit.recipe.training import Watcher
+
+__all__ = ["STEPS", "Screen", "ScreenWatcher"]
+
+STEPS = ("Choose the quantization config", "Convert the model", "Train", "Save and verify")
+
+
+class Screen:
+    """The terminal of one run; a context manager, since the bar is live while it is entered."""
+
+    def __init__(self, console: Optional[Console] = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("     {task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", visible=False, note="")
+
+    def __enter__(self) -> Screen:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Prints a line of plain text."""
+        self.console.print(escape(text), style=style or None)
+
+    def step(self, number: int) -> None:
+        """Prints the heading of one of the four steps."""
+        self.end()
+        self.console.print(f"\n[bold cyan]{number}/{len(STEPS)}[/]  [bold]{STEPS[number - 1]}[/]")
+
+    def fact(self, name: str, value: Any) -> None:
+        """Prints one fact under a step."""
+        self.console.print(f"     [dim]{escape(name):<12}[/] {escape(str(value))}")
+
+    def warn(self, text: str) -> None:
+        """Prints something the user should know."""
+        self.console.print(f"     [yellow]note[/]         {escape(text)}")
+
+    def begin(self, description: str, total: Optional[int]) -> None:
+        """Starts the bar anew for some work; ``total`` None pulses."""
+        self._bar.reset(self._task, description=description, total=total, visible=True, note="")
+
+    def advance(self, note: str = "", by: int = 1) -> None:
+        """Moves the bar."""
+        if note:
+            self._bar.update(self._task, note=note)
+        self._bar.advance(self._task, by)
+
+    def at(self, completed: int) -> None:
+        """Sets the bar's position, as when a run is resumed."""
+        self._bar.update(self._task, completed=completed)
+
+    def end(self) -> None:
+        """Hides the bar."""
+        self._bar.update(self._task, visible=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Tuple[str, ...]]) -> None:
+        """Prints a table; columns after the third are numbers."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("     ")
+        for index, name in enumerate(columns):
+            table.add_column(name, justify="right" if index > 2 else "left", no_wrap=True)
+        for row in rows:
+            table.add_row("", *(escape(cell) for cell in row))
+        self.console.print(table)
+
+
+class ScreenWatcher(Watcher):
+    """Shows the training on the screen."""
+
+    def __init__(self, screen: Screen, total: int, epochs: int, done: int) -> None:
+        self.screen, self.total, self.epochs = screen, total, epochs
+        self._resume_bar(done)
+
+    def _resume_bar(self, done: int) -> None:
+        self.screen.begin("training", max(1, self.total))
+        self.screen.at(done)
+
+    def on_step(self, progress: RunProgress, loss: float, rate: float) -> None:
+        self.screen.advance(f"loss {loss:.3f}  lr {rate:.2g}")
+
+    def on_evaluation_start(self, batches: int) -> None:
+        self.screen.begin("evaluating", batches)
+
+    def on_evaluation_batch(self) -> None:
+        self.screen.advance()
+
+    def on_evaluation(self, progress: RunProgress) -> None:
+        last = progress.evaluations[-1]
+        text = f"top-1 {last['top1'] * 100:.2f}% simulated"
+        if progress.curve.loss:
+            recent: List[float] = progress.curve.loss[-20:]
+            text = f"loss {sum(recent) / len(recent):.3f}   {text}"
+        if progress.best_step == progress.step:
+            text += "   best so far"
+        self.screen.fact(f"epoch {last['epoch']}/{self.epochs}", text)
+        self._resume_bar(progress.step)
