@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import zlib  # noqa: F401  before paddle: the other order can crash in inflate
 import argparse
 import shlex
 import sys
+import zlib  # noqa: F401  before paddle: the other order can crash in inflate
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -15,7 +15,8 @@ from rich.console import Console
 
 from slimkit.errors import SlimkitError
 from slimkit.recipe.config_file import load_config
-from slimkit.recipe.float_training import FloatConfig, train_float
+from slimkit.recipe.float_config import FloatConfig
+from slimkit.recipe.float_training import train_float
 
 
 def main() -> int:

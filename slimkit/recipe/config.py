@@ -62,7 +62,7 @@ def _trained_keys(values: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def config_hash(config: RecipeConfig) -> str:
+def config_hash(config: Section) -> str:
     """Returns a short hash of everything in the config that decides the trained parameters."""
     text = json.dumps(_trained_keys(config.model_dump()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

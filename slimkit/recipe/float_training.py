@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import paddle
-from pydantic import Field
 from rich.console import Console
 
 from slimkit.errors import TrainingError
@@ -24,46 +24,19 @@ from slimkit.recipe import networks
 from slimkit.recipe.config import config_hash
 from slimkit.recipe.data import Dataset, build_datasets
 from slimkit.recipe.depthwise import fast_depthwise
+from slimkit.recipe.float_config import FloatConfig
 from slimkit.recipe.metrics import Accuracy
 from slimkit.recipe.schedule import learning_rate
-from slimkit.recipe.schema import LrSection, OptimizerSection
-from slimkit.recipe.schema_data import DataSection, NetworkSection
-from slimkit.recipe.section import Section
+from slimkit.recipe.schema import OptimizerSection
 from slimkit.recipe.weights import load_weights, save_weights
 
-__all__ = ["FloatConfig", "evaluate", "train_float"]
+__all__ = ["estimate_batch_norm", "evaluate", "train_float"]
 
 CARD_NOTE = "Moving average of the weights after the last epoch; the test images decided nothing."
 
 
-class FloatRunSection(Section):
-    """Where a float training writes, and its seed."""
-
-    output: str = Field("output/float", min_length=1, description="Folder for checkpoint and weights.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of initialisation, order, augmentation, dropout.")
-
-
-class FloatTrainSection(Section):
-    """The float training loop."""
-
-    epochs: int = Field(1, ge=1, description="Epochs over the training set.")
-    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the weights' moving average; 0: none.")
-    evaluate_epochs: int = Field(10, ge=1, description="Measure test accuracy every so many epochs.")
-    optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Optimizer.")
-    lr: LrSection = Field(default_factory=LrSection, description="Learning-rate schedule.")
-
-
-class FloatConfig(Section):
-    """A whole config file of float training."""
-
-    run: FloatRunSection = Field(default_factory=FloatRunSection, description="Output and seed.")
-    network: NetworkSection = Field(..., description="The network.")
-    data: DataSection = Field(..., description="Images.")
-    train: FloatTrainSection = Field(default_factory=FloatTrainSection, description="The training loop.")
-
-
 class _Average:
-    """Exponential moving average of a ``state_dict``: weights and batch-norm statistics (arXiv:1905.02244, 6.1.1).
+    """Exponential moving average of a ``state_dict`` (arXiv:1905.02244, 6.1.1).
 
     The decay starts low, min(ema, (1 + n) / (10 + n)) at step n, so that random weights are soon forgotten.
     """
@@ -106,6 +79,33 @@ def evaluate(network: networks.TrainingNetwork, dataset: Dataset) -> Dict[str, A
     return accuracy.result()
 
 
+def estimate_batch_norm(network: networks.TrainingNetwork, dataset: Dataset, epoch: int) -> None:
+    """Sets batch norm's running mean and variance to their average over an epoch's batches.
+
+    A moving average of weights needs it: the moving statistics belong to other weights
+    ("precise BN", arXiv:2105.07576, section 3.1).
+
+    Args:
+        network: left in the mode (train or eval) it was in.
+        dataset: training images.
+        epoch: of the dataset's order and augmentation.
+    """
+    norms = [layer for layer in network.sublayers() if isinstance(layer, paddle.nn.BatchNorm2D)]
+    momenta, was_training = [norm._momentum for norm in norms], network.training
+    network.train()
+    try:
+        with paddle.no_grad():
+            for count, batch in enumerate(dataset.batches(epoch)):
+                for norm in norms:
+                    norm._momentum = count / (count + 1)
+                network.backbone(paddle.to_tensor(batch["image"]))
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm._momentum = momentum
+        if not was_training:
+            network.eval()
+
+
 class _Run:
     """The state of a float training: everything a checkpoint holds."""
 
@@ -145,19 +145,21 @@ class _Run:
             losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
-                    f"The loss is {losses[-1]} at step {step}; lower train.lr.base ({config.train.lr.base}) or set "
-                    "train.optimizer.clip_norm=1.0."
+                    f"The loss is {losses[-1]} at step {step}; lower train.lr.base ({config.train.lr.base}) "
+                    "or set train.optimizer.clip_norm=1.0."
                 )
         self.epoch += 1
         return float(np.mean(losses))
 
-    def averaged_accuracy(self) -> Dict[str, Any]:
-        """Returns the test accuracy of the averaged weights."""
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the context, the network has the averaged weights and batch-norm statistics of them."""
         live = {key: tensor.numpy() for key, tensor in self.state.items()}
         try:
             for key, tensor in self.state.items():
                 tensor.set_value(self.average.values[key])
-            return evaluate(self.network, self.test_set)
+            estimate_batch_norm(self.network, self.train_set, self.epoch)
+            yield
         finally:
             for key, tensor in self.state.items():
                 tensor.set_value(live[key])
@@ -192,7 +194,9 @@ class _Run:
             raise TrainingError(f"There is no checkpoint {path} to resume; run without --resume.")
         content = paddle.load(str(path), return_numpy=True)
         if content["config"] != config_hash(self.config):
-            raise TrainingError(f"{path} was made with another config; run without --resume, or into another folder.")
+            raise TrainingError(
+                f"{path} was made with another config; run without --resume, or into another folder."
+            )
         for key, tensor in self.state.items():
             tensor.set_value(content["network"][key])
         self.average.values, self.average.step = content["average"], content["average_step"]
@@ -205,7 +209,8 @@ class _Run:
         The card's accuracy is that of the file: read back, float16 rounding included.
         """
         path = self.output / "weights.npz"
-        save_weights(self.average.values, path)
+        with self.averaged():
+            save_weights({key: tensor.numpy() for key, tensor in self.state.items()}, path)
         load_weights(self.network.backbone, path)
         accuracy = evaluate(self.network, self.test_set)
         card = {
@@ -261,12 +266,15 @@ def train_float(
             loss = run.train_epoch()
             run.seconds += time.monotonic() - start
             run.save()
-            line = f"epoch {run.epoch}/{config.train.epochs}  loss {loss:.4f}  {time.monotonic() - start:.0f} s"
+            line = (
+                f"epoch {run.epoch}/{config.train.epochs}  loss {loss:.4f}  {time.monotonic() - start:.0f} s"
+            )
             if run.epoch % config.train.evaluate_epochs == 0:
-                line += f"  top-1 {run.averaged_accuracy()['top1']:.4f}"
+                with run.averaged():
+                    line += f"  top-1 {evaluate(run.network, run.test_set)['top1']:.4f}"
             console.print(line)
             if on_epoch:
                 on_epoch(run.epoch)
-    path, card = run.write_result(command)
+        path, card = run.write_result(command)
     console.print(f"{path}: top-1 {card['top1']:.4f} on {card['test_samples']} test images")
     return path, card

@@ -97,7 +97,7 @@ def build(
     return TrainingNetwork(row.make(num_classes=num_classes, **arguments), label_smoothing)
 
 
-def input_spec(image_size: Union[int, Sequence[int]]) -> List["paddle.static.InputSpec"]:
+def input_spec(image_size: Union[int, Sequence[int]]) -> List[paddle.static.InputSpec]:
     """Returns the specs of ``image`` and ``label`` to trace a :class:`TrainingNetwork` with.
 
     Args:

@@ -32,8 +32,8 @@ def embedded_path(name: Optional[str], scale: float) -> Path:
     if file is None:
         have = ", ".join(f"{n} with scale {s}" for n, s in EMBEDDED)
         raise ModelError(
-            f"network.weights is embedded, but slimkit embeds weights only for {have}, not for {name} with scale "
-            f"{scale}; give a .pdparams or .npz file, or null."
+            f"network.weights is embedded, but slimkit embeds weights only for {have}, not for "
+            f"{name} with scale {scale}; give a .pdparams or .npz file, or null."
         )
     return ASSETS / file
 
@@ -81,8 +81,8 @@ def load_weights(layer, source: Path, *, new_head: bool = False) -> List[str]:
     missing = [key for key in state if key not in values]
     if missing:
         raise ModelError(
-            f"{source} has no weights for {missing[0]} ({len(missing)} of {len(state)} are missing); it belongs to "
-            "another network."
+            f"{source} has no weights for {missing[0]} ({len(missing)} of {len(state)} are missing); it "
+            "belongs to another network."
         )
     wrong = [key for key in state if tuple(state[key].shape) != values[key].shape]
     head = list(state)[-2:] if new_head else []
@@ -90,7 +90,8 @@ def load_weights(layer, source: Path, *, new_head: bool = False) -> List[str]:
         if key not in head:
             raise ModelError(
                 f"{source} has {key} of shape {values[key].shape}, but the network's is "
-                f"{tuple(state[key].shape)}; check network.scale and network.num_classes, or set network.weights=null."
+                f"{tuple(state[key].shape)}; check network.scale and "
+                "network.num_classes, or set network.weights=null."
             )
     kept = head if wrong else []
     for key, tensor in state.items():
@@ -112,5 +113,5 @@ def save_weights(state: Mapping[str, np.ndarray], path: Path, *, half: bool = Tr
         for k, v in state.items()
     }
     stream = io.BytesIO()
-    np.savez_compressed(stream, **stored)
+    np.savez_compressed(stream, **stored)  # type: ignore[arg-type]
     atomic_write(path, stream.getvalue())

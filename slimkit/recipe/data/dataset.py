@@ -80,7 +80,9 @@ class Dataset:
             DataError: no samples, or fewer than a batch with ``drop_last``.
         """
         if count == 0:
-            raise DataError(f"The {self._part(train)} set of {self.kind} is empty; it needs at least one image.")
+            raise DataError(
+                f"The {self._part(train)} set of {self.kind} is empty; it needs at least one image."
+            )
         self.train, self.batch_size, self.seed = train, batch_size, seed
         self.class_names = list(class_names)
         self._indices = self._choose(count, limit, seed)
