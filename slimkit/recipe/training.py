@@ -220,7 +220,7 @@ class TrainingLoop:
         if not saved:
             self.save(LAST)
         raise Interrupted(
-            f"stopped at step {self.progress.step} of {self.total} (epoch {epoch + 1}); the state is saved, go "
+            f"stopped at step {self.progress.step} of {self.total} (epoch {epoch + 1}); all is saved, go "
             "on with the same command and --resume."
         )
 
