@@ -1,0 +1,70 @@
+"""Worker process around Paddle-Lite, run by CPython 3.8 or 3.10 with ``paddlelite`` and numpy installed.
+Started by ``slimkit.deploy.session``; needs nothing of slimkit but ``worker_protocol`` beside it."""
+
+import os
+import sys
+
+import worker_protocol as protocol
+
+REPLIES = protocol.set_up(sys.argv[1:4])
+os.environ.pop("GLOG_v", None)  # Paddle-Lite crashes with it
+
+import numpy as np  # noqa: E402
+from paddlelite import lite  # noqa: E402
+
+PREDICTORS = {}
+SETTERS = {"float32": "set_float_data", "int32": "set_int32_data", "uint8": "set_uint8_data", "int8": "set_int8_data"}
+
+
+def convert(model, params, out, target):
+    """Runs Paddle-Lite's ``opt``; writes ``out`` + ".nb"."""
+    lite.Opt().run_optimize(os.path.dirname(model), model, params, "naive_buffer", target, out)
+    return {"written": os.path.exists(out + ".nb")}
+
+
+def load(key, model):
+    config = lite.MobileConfig()
+    config.set_model_from_file(model)
+    predictor = lite.create_paddle_predictor(config)
+    PREDICTORS[key] = predictor
+    return {"inputs": list(predictor.get_input_names()), "outputs": list(predictor.get_output_names())}
+
+
+def feed(predictor, arrays):
+    # from_numpy() of 2.13rc0 delivers garbage; resize + set_*_data is right.
+    for index, name in enumerate(predictor.get_input_names()):
+        array = arrays[name]
+        setter = SETTERS.get(str(array.dtype))
+        if setter is None:
+            allowed = ", ".join(SETTERS)
+            raise TypeError(f"input {name} has dtype {array.dtype}, Paddle-Lite takes {allowed}")
+        tensor = predictor.get_input(index)
+        tensor.resize(list(array.shape))
+        getattr(tensor, setter)(array.ravel().tolist())
+
+
+def run(key, feeds, out):
+    predictor = PREDICTORS[key]
+    with np.load(feeds) as arrays:
+        feed(predictor, arrays)
+    predictor.run()
+    outputs = {}
+    for index in range(len(predictor.get_output_names())):
+        outputs[f"o{index}"] = np.array(predictor.get_output(index).numpy())
+    np.savez(out, **outputs)
+    return {"outputs": len(outputs)}
+
+
+def bench(keys, feeds, warmup, rounds, budget_seconds):
+    with np.load(feeds) as arrays:
+        for key in keys:
+            feed(PREDICTORS[key], arrays)
+    runs = {key: PREDICTORS[key].run for key in keys}
+    return {"times": protocol.time_rounds(runs, warmup, rounds, budget_seconds)}
+
+
+def version():
+    return {"version": lite.Opt().version(), "python": sys.version.split()[0]}
+
+
+protocol.serve(REPLIES, {"convert": convert, "load": load, "run": run, "bench": bench, "version": version})
