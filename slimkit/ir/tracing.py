@@ -1,0 +1,156 @@
+"""Dygraph layer -> PIR program, leaving the layer as it was.
+
+``paddle.jit.to_static`` replaces ``layer.forward`` by a StaticFunction for good. Here Paddle's tracer is called
+below that, on a throw-away wrapper, so the user's layer keeps its forward, its mode and its place.
+"""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401  (must precede paddle)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Union
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.jit.dy2static.function_spec import FunctionSpec
+from paddle.jit.dy2static.program_translator import ConcreteProgram
+from paddle.jit.dy2static.utils import Backend
+from paddle.static import InputSpec
+
+from slimkit.errors import ModelError
+from slimkit.ir.params_file import NUMPY_OF_PROTO  # noqa: F401  (one table of dtypes for the package)
+
+__all__ = ["Trace", "trace"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A PIR program with what it needs to run.
+
+    Attributes:
+        program: ``paddle.pir.Program``.
+        inputs: PIR values of the feeds, in the order of the input spec.
+        outputs: PIR values of the results, flattened, in order.
+        params: name -> array, of parameters and buffers.
+        trainable: names that an optimizer may change.
+    """
+
+    program: Any
+    inputs: List[Any]
+    outputs: List[Any]
+    params: Dict[str, np.ndarray]
+    trainable: frozenset
+
+
+class _Root(nn.Layer):
+    """Calls the traced layer through ``__call__``, so its hooks run and its first argument may have any name."""
+
+    def __init__(self, target: Callable) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.target(*inputs)
+
+
+def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train: bool) -> Trace:
+    """Traces ``target`` into a PIR program.
+
+    Args:
+        target: a Layer (also one whose forward is a StaticFunction already), or a function.
+        input_spec: one ``InputSpec`` (or a nest of them, or a Tensor to take shape and dtype from) per argument.
+        train: whether to trace in train mode. The layer's own mode is restored afterwards.
+
+    Raises:
+        ModelError: the layer's Python code cannot be traced with this spec.
+    """
+    specs = _normalise(input_spec)
+    root = _Root(target)
+    with _mode(root, train), _clean_forwards(root):
+        function = type(root).forward
+        try:
+            program = ConcreteProgram.pir_from_func_spec(
+                FunctionSpec(function, specs), specs, {}, root, backend=Backend.PHI
+            )
+        except Exception as error:
+            name = (
+                type(target).__name__
+                if isinstance(target, nn.Layer)
+                else getattr(target, "__name__", "function")
+            )
+            raise ModelError(
+                f"{name} cannot be traced with the input spec {specs}: {type(error).__name__}: "
+                f"{_last_line(error)}; give one InputSpec per argument of forward, with the shapes the layer accepts."
+            ) from error
+    return _collect(program)
+
+
+def _collect(concrete: ConcreteProgram) -> Trace:
+    tensors, values = concrete.parameters
+    params, trainable = {}, set()
+    for tensor, value in zip(tensors, values):
+        name = value.name
+        params[name] = tensor.numpy()
+        if not tensor.stop_gradient and getattr(tensor, "trainable", True):
+            trainable.add(name)
+    is_value = paddle.pir.Value
+    inputs = [v for v in paddle.utils.flatten(list(concrete.inputs)[1:]) if isinstance(v, is_value)]
+    outputs = [v for v in paddle.utils.flatten(concrete.outputs) if isinstance(v, is_value)]
+    return Trace(concrete.main_program, inputs, outputs, params, frozenset(trainable))
+
+
+def _normalise(input_spec: Sequence[Any]) -> List[Any]:
+    """Names every spec and marks feeds as needing no gradient."""
+    if isinstance(input_spec, (InputSpec, paddle.Tensor)):
+        input_spec = [input_spec]
+    count = 0
+
+    def convert(item: Any) -> Any:
+        nonlocal count
+        if isinstance(item, paddle.Tensor):
+            item = InputSpec.from_tensor(item)
+        if not isinstance(item, InputSpec):
+            return item
+        count += 1
+        shape = [-1 if side is None else side for side in item.shape]
+        return InputSpec(shape, item.dtype, item.name or f"x{count - 1}", stop_gradient=True)
+
+    return list(paddle.utils.map_structure(convert, list(input_spec)))
+
+
+@contextmanager
+def _mode(root: nn.Layer, train: bool) -> Iterator[None]:
+    """Sets train or eval mode on every sublayer and restores each one's own."""
+    before = [(layer, layer.training) for layer in root.sublayers(include_self=True)]
+    for layer, _ in before:
+        layer.training = train
+    try:
+        yield
+    finally:
+        for layer, training in before:
+            layer.training = training
+
+
+@contextmanager
+def _clean_forwards(root: nn.Layer) -> Iterator[None]:
+    """Undoes what tracing leaves in layers: an instance attribute ``forward`` where there was none."""
+    layers = root.sublayers(include_self=True)
+    had = [vars(layer).get("forward") for layer in layers]
+    dynamic = paddle.in_dynamic_mode()
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, had):
+            if forward is None:
+                vars(layer).pop("forward", None)
+            else:
+                vars(layer)["forward"] = forward
+        if dynamic and not paddle.in_dynamic_mode():
+            paddle.disable_static()
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no message"

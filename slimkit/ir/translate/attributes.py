@@ -1,0 +1,88 @@
+"""What attributes a legacy op has, of which type, and how to set them in a description."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from paddle.base import core
+from paddle.base.framework import OpProtoHolder
+
+from slimkit.errors import TranslationError
+from slimkit.ir.translate.source import vartype
+
+__all__ = ["Attributes"]
+
+_Type = core.AttrType
+
+
+def _integers(values: Any) -> List[int]:
+    return [int(v) for v in values]
+
+
+def _floats(values: Any) -> List[float]:
+    return [float(v) for v in values]
+
+
+# Attribute type -> (setter of OpDesc, conversion).
+_SETTERS: Dict[Any, Any] = {
+    _Type.INT: ("_set_int32_attr", int),
+    _Type.LONG: ("_set_int64_attr", int),
+    _Type.FLOAT: ("_set_float32_attr", float),
+    _Type.FLOAT64: ("_set_float64_attr", float),
+    _Type.STRING: ("_set_str_attr", str),
+    _Type.BOOL: ("_set_bool_attr", bool),
+    _Type.INTS: ("_set_int32s_attr", _integers),
+    _Type.LONGS: ("_set_int64s_attr", _integers),
+    _Type.FLOATS: ("_set_float32s_attr", _floats),
+    _Type.FLOAT64S: ("_set_float64s_attr", _floats),
+    _Type.STRINGS: ("_set_strs_attr", list),
+    _Type.BOOLS: ("_set_bools_attr", lambda values: [bool(v) for v in values]),
+    _Type.SCALAR: ("_set_scalar_attr", core.Scalar),
+    _Type.SCALARS: ("_set_scalars_attr", lambda values: [core.Scalar(v) for v in values]),
+}
+
+
+class Attributes:
+    """Reads op protos once each."""
+
+    def __init__(self) -> None:
+        self._types: Dict[str, Dict[str, Any]] = {}
+
+    def types(self, legacy: str) -> Dict[str, Any]:
+        """Returns attribute -> type of a legacy op; the type of an "extra" attribute is None."""
+        found = self._types.get(legacy)
+        if found is None:
+            try:
+                proto = OpProtoHolder.instance().get_op_proto(legacy)
+            except ValueError:
+                raise TranslationError(f"this Paddle has no legacy op {legacy}.") from None
+            found = {name: None for name in core.get_op_extra_attrs(legacy)}
+            found.update({attr.name: _Type(attr.type) for attr in proto.attrs})
+            self._types[legacy] = found
+        return found
+
+    def has(self, legacy: str, name: str) -> bool:
+        return name in self.types(legacy)
+
+    def set(self, desc: Any, legacy: str, name: str, value: Any) -> None:
+        """Sets an attribute of an OpDesc with the type its op declares."""
+        kind = self.types(legacy).get(name)
+        value = _plain(value)
+        if kind is None:
+            desc._set_attr(name, value)
+            return
+        setter, convert = _SETTERS[kind]
+        getattr(desc, setter)(name, convert(value))
+
+    @staticmethod
+    def dtype(name: str, operands: List[Any]) -> Any:
+        """Returns the VarType called ``name``; "like" means the first operand's."""
+        if name == "like":
+            return vartype(operands[0].dtype)
+        return getattr(core.VarDesc.VarType, name)
+
+
+def _plain(value: Any) -> Any:
+    """Turns a dtype into its number; everything else stays."""
+    legacy = vartype(value) if not isinstance(value, (list, tuple, dict, str, bool, int, float)) else value
+    return int(legacy) if isinstance(legacy, core.VarDesc.VarType) else legacy

@@ -1,0 +1,248 @@
+"""The engine: walks a PIR block and emits legacy ops, row by row."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from slimkit.errors import TranslationError
+from slimkit.ir.translate.attributes import Attributes
+from slimkit.ir.translate.constants import Constants
+from slimkit.ir.translate.records import BlockRecord, OpRecord, ParamRecord, VarRecord
+from slimkit.ir.translate.rows import Fold, Row
+from slimkit.ir.translate.source import PirOp, element_types, vartype
+
+__all__ = ["Builder"]
+
+Names = Union[str, List[str]]
+
+
+class Builder:
+    """Translates blocks of one program.
+
+    Names are deterministic: a PIR value that has a name keeps it; any other result is called
+    ``<legacy op>_<n>.tmp_<k>``, with n counting ops of that type in this program.
+    """
+
+    def __init__(self, rows: Dict[str, Row], table_of: Dict[str, str]) -> None:
+        self.rows = rows
+        self.table_of = table_of
+        self.block = BlockRecord()
+        self.params: Dict[str, ParamRecord] = {}
+        self.fetches: List[str] = []
+        self.feeds: List[str] = []
+        self.constants = Constants()
+        self.attributes = Attributes()
+        self._names: Dict[str, Names] = {}
+        self._taken: set = set()
+        self._counts: Dict[str, int] = {}
+
+    # -- names -------------------------------------------------------------------------------------------------
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """Keeps names that are not this builder's to give."""
+        self._taken.update(names)
+
+    def bind(self, value: Any, name: Names) -> None:
+        """Says which variable (or list of variables) holds a PIR value."""
+        self._names[value.id] = name
+
+    def knows(self, value: Any) -> bool:
+        return value.id in self._names
+
+    def name_of(self, value: Any) -> str:
+        """Returns the variable of a tensor value; a constant is made one when first asked for."""
+        found = self._names.get(value.id)
+        if isinstance(found, list):
+            raise TranslationError(f"a list of {len(found)} tensors stands where one tensor should be.")
+        if found is None:
+            raise TranslationError(f"a value of {value.get_defining_op().name()} is used before it is made.")
+        return found
+
+    def names_of(self, value: Any) -> List[str]:
+        """Returns the variables of a tensor or list value."""
+        found = self._names.get(value.id)
+        if isinstance(found, list):
+            return list(found)
+        return [self.name_of(value)]
+
+    def begin(self, legacy: str) -> str:
+        """Returns the prefix for the results of a new op of type ``legacy``."""
+        index = self._counts.get(legacy, 0)
+        self._counts[legacy] = index + 1
+        return f"{legacy}_{index}"
+
+    def fresh(self, wanted: str) -> str:
+        name = wanted
+        suffix = 0
+        while name in self._taken:
+            suffix += 1
+            name = f"{wanted}.{suffix}"
+        self._taken.add(name)
+        return name
+
+    # -- variables and ops -------------------------------------------------------------------------------------
+
+    def variable(self, name: str, dtype: Any, shape: Sequence[int], **more: Any) -> str:
+        self.block.variables[name] = VarRecord(name, vartype(dtype), list(shape), **more)
+        return name
+
+    def result(self, value: Any, prefix: str, index: int) -> List[str]:
+        """Makes the variable(s) of a result and binds them."""
+        stop = bool(value.stop_gradient)
+        elements = element_types(value)
+        if elements is None:
+            wanted = value.name if value.has_name else f"{prefix}.tmp_{index}"
+            name = self.variable(self.fresh(wanted), value.dtype, value.shape, stop_gradient=stop)
+            self.bind(value, name)
+            return [name]
+        names = [
+            self.variable(self.fresh(f"{prefix}.tmp_{index + k}"), dtype, shape, stop_gradient=stop)
+            for k, (dtype, shape) in enumerate(elements)
+        ]
+        self.bind(value, names)
+        return names
+
+    def temporary(
+        self, like: Any, prefix: str, dtype: Any = None, shape: Optional[Sequence[int]] = None
+    ) -> str:
+        """Makes a variable no PIR value stands for."""
+        return self.variable(
+            self.fresh(f"{prefix}.aux_0"),
+            like.dtype if dtype is None else dtype,
+            like.shape if shape is None else shape,
+        )
+
+    def emit(self, record: OpRecord) -> OpRecord:
+        self.block.ops.append(record)
+        return record
+
+    # -- translation -------------------------------------------------------------------------------------------
+
+    def translate_block(self, block: Any) -> None:
+        """Translates every op of a PIR block into the current block record."""
+        for raw in block.ops:
+            self.translate_op(PirOp(raw))
+
+    def translate_op(self, op: PirOp) -> None:
+        row = self.row_of(op)
+        try:
+            self.constants.note(op)
+            if row.build is not None:
+                row.build(op, self)
+            else:
+                self._by_table(op, row)
+        except TranslationError as error:
+            if "(op " in str(error):
+                raise
+            raise TranslationError(
+                f"{error} (op {op.full_name}, {op.where()}; its row is in slimkit/ir/translate/"
+                f"{self.table_of.get(row.full_name, 'tables/')}.)"
+            ) from None
+
+    def row_of(self, op: PirOp) -> Row:
+        row = self.rows.get(op.full_name) or self.rows.get(op.full_name.rstrip("_"))
+        if row is None:
+            raise TranslationError(
+                f"{op.full_name} has no legacy form in slimkit's table (op {op.full_name} from {op.where()}): add its "
+                "row to the file of its family in slimkit/ir/translate/tables/, or rewrite the layer without it."
+            )
+        return row
+
+    def _by_table(self, op: PirOp, row: Row) -> None:
+        record = OpRecord(row.legacy, origin=f"{op.full_name} from {op.where()}")
+        prefix = self.begin(row.legacy)
+        folded = set(row.folds)
+        for operand, value in op.inputs.items():
+            if operand in row.inputs:
+                record.inputs[row.inputs[operand]] = self.names_of(value)
+            elif operand in folded:
+                self.fold(op, record, operand, row.folds[operand])
+            else:
+                raise TranslationError(f"operand {operand} of {op.full_name} has no slot.")
+        self._attrs(op, row, record)
+        self._results(op, row, record, prefix)
+        if row.adapt is not None:
+            row.adapt(op, record, self)
+        self.emit(record)
+
+    def _attrs(self, op: PirOp, row: Row, record: OpRecord) -> None:
+        record.attrs.update(row.constants)
+        for name, value in op.meaningful_attrs().items():
+            legacy = row.attrs.get(name, name)
+            if name in row.dropped:
+                continue
+            if not self.attributes.has(row.legacy, legacy):
+                raise TranslationError(
+                    f"attribute {name}={value!r} of {op.full_name} is unknown to {row.legacy}."
+                )
+            record.attrs[legacy] = value
+
+    def _results(self, op: PirOp, row: Row, record: OpRecord, prefix: str) -> None:
+        index = 0
+        for result, value in op.outputs.items():
+            slot = row.outputs.get(result)
+            if slot is None:
+                if not value.use_empty():
+                    raise TranslationError(f"result {result} of {op.full_name} has no slot but is used.")
+                continue
+            holder = row.in_place.get(result)
+            if holder is not None and holder in op.inputs:
+                self.bind(value, self.name_of(op.inputs[holder]))
+                record.outputs[slot] = self.names_of(value)
+            else:
+                record.outputs[slot] = self.result(value, prefix, index)
+            index += len(record.outputs[slot])
+        if row.xshape is not None:
+            source = op.operands[0]
+            name = self.fresh(f"{prefix}.xshape")
+            self.variable(name, source.dtype, [0, *source.shape], stop_gradient=False)
+            record.outputs[row.xshape] = [name]
+        for slot, dtype in row.hidden.items():
+            name = self.fresh(f"{prefix}.{slot.lower()}")
+            self.variable(name, self.attributes.dtype(dtype, op.operands), [], stop_gradient=True)
+            record.outputs[slot] = [name]
+
+    # -- operands that are attributes --------------------------------------------------------------------------
+
+    def fold(self, op: PirOp, record: OpRecord, operand: str, rule: Fold) -> None:
+        """Writes an operand as an attribute if it is constant, else as a tensor input."""
+        value = op.inputs[operand]
+        known = self.constants.value(value)
+        if known is not None:
+            flat = np.asarray(known).reshape(-1).tolist()
+            record.attrs[rule.attr] = flat[0] if rule.scalar else flat
+            return
+        pieces = self.constants.pieces(value)
+        if pieces is not None and rule.tensors is not None:
+            record.inputs[rule.tensors] = [self.one_element(piece, record) for piece in pieces]
+            numbers = [self.constants.value(piece) for piece in pieces]
+            record.attrs[rule.attr] = [
+                rule.unknown if n is None else int(np.asarray(n).reshape(-1)[0]) for n in numbers
+            ]
+            return
+        if rule.tensor is None:
+            raise TranslationError(
+                f"operand {operand} of {op.full_name} is computed at run time, and {record.type} takes only a constant."
+            )
+        record.inputs[rule.tensor] = [self.name_of(value)]
+
+    def one_element(self, value: Any, record: OpRecord) -> str:
+        """Returns a variable of shape [1] for a scalar value, as lists of tensors want."""
+        name = self.name_of(value)
+        if list(value.shape) == [1]:
+            return name
+        prefix = self.begin("reshape2")
+        out = self.variable(self.fresh(f"{prefix}.tmp_0"), value.dtype, [1], stop_gradient=True)
+        xshape = self.variable(self.fresh(f"{prefix}.xshape"), value.dtype, [0, *value.shape])
+        self.emit(
+            OpRecord(
+                "reshape2",
+                {"X": [name]},
+                {"Out": [out], "XShape": [xshape]},
+                {"shape": [1]},
+                origin=record.origin,
+            )
+        )
+        return out

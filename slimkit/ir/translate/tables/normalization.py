@@ -1,0 +1,43 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slimkit.ir.translate.records import OpRecord
+from slimkit.ir.translate.rows import Fold, Row
+from slimkit.ir.translate.source import PirOp
+
+__all__ = ["ROWS"]
+
+
+def _inference_form(op: PirOp, record: OpRecord, builder: Any) -> None:
+    """In test mode nothing is kept for a backward op."""
+    if record.attrs.get("is_test"):
+        record.outputs.pop("ReserveSpace", None)
+
+
+_BATCH_NORM = {
+    "legacy": "batch_norm",
+    "inputs": {"x": "X", "mean": "Mean", "variance": "Variance", "scale": "Scale", "bias": "Bias"},
+    "outputs": {
+        "out": "Y",
+        "mean_out": "MeanOut",
+        "variance_out": "VarianceOut",
+        "saved_mean": "SavedMean",
+        "saved_variance": "SavedVariance",
+        "reserve_space": "ReserveSpace",
+    },
+    "attrs": {"data_format": "data_layout"},
+    "in_place": {"mean_out": "mean", "variance_out": "variance"},
+    "adapt": _inference_form,
+}
+
+ROWS = (
+    Row("batch_norm", **_BATCH_NORM),
+    Row(
+        "dropout", "dropout",
+        inputs={"x": "X", "seed_tensor": "Seed"}, outputs={"out": "Out", "mask": "Mask"},
+        attrs={"mode": "dropout_implementation"}, folds={"p": Fold("dropout_prob", scalar=True)},
+    ),
+)  # fmt: skip
