@@ -1,0 +1,103 @@
+"""``docs/config.md`` from the schemas, so that it cannot fall behind them."""
+
+from __future__ import annotations
+
+import json
+import typing
+from typing import Any, List, Type
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from slimkit.recipe.config import RecipeConfig
+from slimkit.recipe.config_messages import section_of
+
+__all__ = ["render_config_docs"]
+
+_HEAD = """\
+# Config reference
+
+A recipe is a YAML file of the sections below; `slimkit quant -c FILE` runs it. This page is written by
+`python tools/gen_config_docs.py` from the schemas: change a key's description there.
+
+- A key that does not exist is an error which names the nearest one, with file and line.
+- `-o section.key=value` on the command line changes a key; the value is read as YAML (`3`, `1e-3`, `true`,
+  `null`, `[1, 2]`), so `-o train.epochs=4 verify.batch_sizes=[1,16] pact=null`.
+- `base: other.yml` at the top of a file builds on another one, key by key; lists are replaced.
+- Types are strict: `"8"` is no number, `yes` is a text. `1e-3` is a number.
+"""
+
+_TYPES = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "null"}
+_BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+
+
+def render_config_docs() -> str:
+    """Returns the page as Markdown."""
+    parts = [_HEAD]
+    for name, field in RecipeConfig.model_fields.items():
+        parts += _section(name, field, 2)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(name: str, field: FieldInfo, level: int) -> List[str]:
+    section = section_of(field.annotation)
+    if section is None:
+        return []
+    optional = " (optional: without it, off)" if type(None) in typing.get_args(field.annotation) else ""
+    title = f"{'#' * level} `{name}`{optional}"
+    about = [_first_paragraph(section)]
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    inner: List[str] = []
+    for key, item in section.model_fields.items():
+        nested = section_of(item.annotation)
+        if nested is not None:
+            inner += _section(f"{name}.{key}", item, level + 1)
+            rows.append(f"| `{key}` | {_shape(item)} | {_default(item, nested)} | {_meaning(item)} |")
+        else:
+            rows.append(f"| `{key}` | {_type(item)} | {_default(item, None)} | {_meaning(item)} |")
+    return [title, "", *about, "", *rows, "", *inner]
+
+
+def _first_paragraph(section: Type[BaseModel]) -> str:
+    text = (section.__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(text.replace("``", "`").split())
+
+
+def _shape(field: FieldInfo) -> str:
+    many = typing.get_origin(field.annotation) is list
+    return "list of sections, below" if many else "section, below"
+
+
+def _type(field: FieldInfo) -> str:
+    text = _type_name(field.annotation)
+    bounds = []
+    for attribute, sign in _BOUNDS:
+        for item in field.metadata:
+            value = getattr(item, attribute, None)
+            if value is not None:
+                bounds.append(f"{sign} {value}")
+    return f"{text} {', '.join(bounds)}".strip()
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin is typing.Union:
+        return " or ".join(_type_name(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_type_name(arguments[0])}"
+    return _TYPES.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo, nested: Any) -> str:
+    if field.is_required():
+        return "**required**"
+    if nested is not None and typing.get_origin(field.annotation) is not list:
+        return ""
+    value = field.get_default(call_default_factory=True)
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _meaning(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split()).replace("|", "\\|").replace("<", "&lt;")
