@@ -276,6 +276,7 @@ class Graph:
         for key, value in (attrs or {}).items():
             desc._set_attr(key, value)
         desc._set_attr("op_role", role)
+        desc._set_attr("op_device", "")
         op = GraphOp(self._graph.create_op_node(desc))
         self._ops[op.id] = op
         for slot in inputs.values():

@@ -88,7 +88,9 @@ def quant_aware(
     )
     report = InsertFakeQuant(settings, _scope(scope), place, for_test, **hooks.for_pass()).apply(graph)
     hooks.finish(report)
-    return graph.to_program()
+    quantized = graph.to_program()
+    hooks.promote(quantized)
+    return quantized
 
 
 def convert(

@@ -30,6 +30,8 @@ class FakeQuantReport:
         skipped: a row per quantizable op left float, with the reason.
         unused_rules: rules that matched nothing.
         states: persistable state variables that were made.
+        gradients: what a pass that gives a quantizer a gradient of its own continues from; (gradient op, slot of the
+            quantized tensor, the tensor before, after). Not for display.
     """
 
     quantized: List[Dict[str, Any]] = field(default_factory=list)
@@ -37,6 +39,7 @@ class FakeQuantReport:
     skipped: List[Dict[str, str]] = field(default_factory=list)
     unused_rules: List[str] = field(default_factory=list)
     states: List[str] = field(default_factory=list)
+    gradients: List[Tuple[Graph, GraphOp, str, GraphVar, GraphVar]] = field(default_factory=list)
 
 
 @dataclass
@@ -104,7 +107,7 @@ class InsertFakeQuant:
         done: Dict[Tuple[int, int, int], GraphVar] = {}
         rewired = [self._quantize_op(site, item, done, report) for item in selection.chosen]
         if backward:
-            _rewire_backward(graph, rewired)
+            report.gradients += _rewire_backward(graph, rewired)
         report.skipped += selection.skipped
         report.unused_rules += selection.unused_rules
         report.states += site.states
@@ -144,19 +147,24 @@ class InsertFakeQuant:
         return ACTIVATION_QUANTIZERS[self.config.activation_quantize_type](site, var, bits, axis)
 
 
-def _rewire_backward(graph: Graph, rewired: List[_Rewired]) -> None:
+def _rewire_backward(
+    graph: Graph, rewired: List[_Rewired]
+) -> List[Tuple[Graph, GraphOp, str, GraphVar, GraphVar]]:
     """Gradient ops of quantized ops read what the forward op read: the dequantized tensors."""
-    gradients: Dict[Tuple[str, Tuple[str, ...]], List[GraphOp]] = {}
+    readers: Dict[Tuple[str, str], List[GraphOp]] = {}
     for op in graph.ops():
         if op.is_backward and op.type.endswith("_grad"):
-            names = tuple(sorted({v.name for v in op.inputs}))
-            for name in names:
-                gradients.setdefault((op.type, (name,)), []).append(op)
+            for name in {v.name for v in op.inputs}:
+                readers.setdefault((op.type, name), []).append(op)
+    found = []
     for item in rewired:
-        names = {slot: var.name for slot, var in item.before.items()}
-        first = next(iter(names.values()))
-        for op in gradients.get((f"{item.op_type}_grad", (first,)), []):
-            if all(op.input_names(slot) and name in op.input_names(slot) for slot, name in names.items()):
-                for slot, old in item.before.items():
-                    if old in op.inputs:
-                        graph.replace_input(op, old, item.after[slot])
+        before = item.before
+        first = next(iter(before.values())).name
+        for op in readers.get((f"{item.op_type}_grad", first), []):
+            if not all(var.name in op.input_names(slot) for slot, var in before.items()):
+                continue
+            for slot, old in before.items():
+                if old in op.inputs:
+                    graph.replace_input(op, old, item.after[slot])
+                found.append((graph, op, slot, old, item.after[slot]))
+    return found

@@ -1,0 +1,142 @@
+"""Making an inference program trainable: parameters, batch norm, dropout and a loss.
+
+Inference models carry no training information: their weights are plain persistable variables and their batch norms
+are frozen. ``to_training`` turns such a ``Model`` into one that ``optimizer.minimize`` accepts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+from paddle.base import core
+
+from slimkit.errors import ModelError
+from slimkit.ir.graph import promote_to_parameter
+from slimkit.ir.guards import legacy_ir
+
+__all__ = ["to_training"]
+
+_FLOATS = (core.VarDesc.VarType.FP32, core.VarDesc.VarType.FP16, core.VarDesc.VarType.BF16)
+#: Slots whose variables are statistics or constants, not weights: op type -> slots.
+_STATISTICS: Dict[str, List[str]] = {"batch_norm": ["Mean", "Variance"], "sync_batch_norm": ["Mean", "Variance"]}
+
+
+def _statistics(block: Any) -> set:
+    names = set()
+    for op in block.ops:
+        for slot in _STATISTICS.get(op.type, []):
+            names.update(op.input(slot))
+    return names
+
+
+def _promote(block: Any) -> List[str]:
+    """Makes every float weight a Parameter; returns their names."""
+    fixed = _statistics(block)
+    names = []
+    for name, var in list(block.vars.items()):
+        held = core.VarDesc.VarType.FEED_MINIBATCH, core.VarDesc.VarType.FETCH_LIST, core.VarDesc.VarType.RAW
+        if not var.persistable or var.type in held or var.dtype not in _FLOATS:
+            continue
+        if name in fixed:
+            var.stop_gradient = True
+            continue
+        promote_to_parameter(block, name, trainable=True)
+        names.append(name)
+    return names
+
+
+def _clear_stop_gradient(block: Any, fixed: List[str]) -> None:
+    for name, var in block.vars.items():
+        if not var.persistable and name not in fixed and var.dtype in _FLOATS:
+            var.stop_gradient = False
+
+
+def _train_mode(block: Any, batch_norm: bool) -> None:
+    for op in block.ops:
+        if op.type == "dropout":
+            op._set_attr("is_test", False)
+        elif op.type in _STATISTICS:
+            op._set_attr("is_test", not batch_norm)
+            op._set_attr("use_global_stats", not batch_norm)
+            _restore_outputs(block, op)
+
+
+def _restore_outputs(block: Any, op: Any) -> None:
+    """Gives a batch norm the outputs its gradient needs, which saving for inference drops."""
+    channels = [int(block.vars[op.input("Scale")[0]].shape[0])]
+    for slot in ("SavedMean", "SavedVariance", "ReserveSpace"):
+        if slot not in op.output_names or not op.output(slot):
+            var = block.create_var(name=f"{op.output('Y')[0]}.{slot.lower()}", shape=channels, dtype="float32")
+            op.desc.set_output(slot, [var.name])
+    for slot, source in (("MeanOut", "Mean"), ("VarianceOut", "Variance")):
+        op.desc.set_output(slot, list(op.input(source)))
+
+
+def to_training(
+    model: Any, label: str = "label", output: Optional[str] = None, train_batch_norm: bool = False
+) -> str:
+    """Adds a softmax cross-entropy loss to a classification model and makes it trainable, in place.
+
+    Args:
+        model: a ``slimkit.ir.Model`` for inference with one or more fetches of shape [N, classes].
+        label: name of the new feed, int64, shape [N, 1].
+        output: the fetch to train; None: the first. If a softmax makes it, the loss starts from the softmax's input.
+        train_batch_norm: batch norm uses and updates the statistics of each batch; otherwise it stays frozen, which
+            suits fine-tuning with few or narrow data.
+
+    Returns:
+        Name of the loss variable, shape [1]; it is also appended to ``model.fetches``, and ``label`` to ``feeds``.
+
+    Raises:
+        ModelError: the fetch is not of rank 2, or the program has sub-blocks' outputs only.
+    """
+    with legacy_ir():
+        block = model.program.global_block()
+        name = output or model.fetches[0]
+        if name not in block.vars:
+            raise ModelError(f"The model has no output '{name}'; its outputs are {', '.join(model.fetches)}.")
+        if len(block.vars[name].shape) != 2:
+            raise ModelError(
+                f"The output '{name}' has shape {list(block.vars[name].shape)}; a cross-entropy loss needs [batch, classes]. "
+                "Choose another output or train with your own loss layer through Model.from_layer."
+            )
+        _promote(block)
+        _clear_stop_gradient(block, [*model.feeds, label])
+        _train_mode(block, train_batch_norm)
+        producer = next((op for op in reversed(block.ops) if name in op.output_arg_names), None)
+        logits = producer.input("X")[0] if producer is not None and producer.type == "softmax" else name
+        loss = _append_loss(block, logits, label)
+        model.feeds.append(label)
+        model.fetches.append(loss)
+        return loss
+
+
+def _append_loss(block: Any, logits: str, label: str) -> str:
+    classes = int(block.vars[logits].shape[-1])
+    block.create_var(name=label, shape=[-1, 1], dtype="int64", stop_gradient=True, is_data=True, need_check_feed=True)
+    softmax = block.create_var(name="train_loss.softmax", shape=[-1, classes], dtype="float32")
+    each = block.create_var(name="train_loss.each", shape=[-1, 1], dtype="float32")
+    loss = block.create_var(name="train_loss", shape=[], dtype="float32")
+    block.append_op(
+        type="softmax_with_cross_entropy",
+        inputs={"Logits": [logits], "Label": [label]},
+        outputs={"Softmax": [softmax], "Loss": [each]},
+        attrs={"soft_label": False, "ignore_index": -100, "axis": -1, "numeric_stable_mode": True},
+    )
+    block.append_op(type="mean", inputs={"X": [each]}, outputs={"Out": [loss]})
+    for var in (softmax, each, loss):  # append_op marks outputs as stopping the gradient
+        var.stop_gradient = False
+    return str(loss.name)
+
+
+def parameter_array(scope: Any, name: str) -> np.ndarray:
+    """A parameter's value as a numpy array.
+
+    Raises:
+        ModelError: it is not in the scope.
+    """
+    var = scope.find_var(name)
+    if var is None:
+        raise ModelError(f"The scope holds no value for '{name}'.")
+    return np.array(var.get_tensor())
