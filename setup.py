@@ -32,7 +32,7 @@ setup(
     ],
     extras_require={
         "cpu": ["paddlepaddle>=3.0,<4"],
-        "ocr": ["pillow>=9.5"],
+        "ocr": ["pylopdf-fonts-zh-cn>=0.1.1; python_version >= '3.10'"],
         "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["slimkit=slimkit.cli:main"]},

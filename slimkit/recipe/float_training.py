@@ -257,24 +257,31 @@ def train_float(
         TrainingError: the loss is not finite, or the checkpoint does not fit.
     """
     console = console or Console(quiet=True)
-    run = _Run(config)
-    if resume:
-        run.resume()
-    with fast_depthwise(run.network):
-        while run.epoch < config.train.epochs:
-            start = time.monotonic()
-            loss = run.train_epoch()
-            run.seconds += time.monotonic() - start
-            run.save()
-            line = (
-                f"epoch {run.epoch}/{config.train.epochs}  loss {loss:.4f}  {time.monotonic() - start:.0f} s"
-            )
-            if run.epoch % config.train.evaluate_epochs == 0:
-                with run.averaged():
-                    line += f"  top-1 {evaluate(run.network, run.test_set)['top1']:.4f}"
-            console.print(line)
-            if on_epoch:
-                on_epoch(run.epoch)
-        path, card = run.write_result(command)
+    with (
+        paddle.utils.unique_name.guard()
+    ):  # the optimizer's state goes by names; make them the same each time
+        run = _Run(config)
+        if resume:
+            run.resume()
+        with fast_depthwise(run.network):
+            while run.epoch < config.train.epochs:
+                console.print(_epoch(run))
+                if on_epoch:
+                    on_epoch(run.epoch)
+            path, card = run.write_result(command)
     console.print(f"{path}: top-1 {card['top1']:.4f} on {card['test_samples']} test images")
     return path, card
+
+
+def _epoch(run: _Run) -> str:
+    """Trains an epoch, writes the checkpoint, and says how it went."""
+    start, train = time.monotonic(), run.config.train
+    loss = run.train_epoch()
+    seconds = time.monotonic() - start
+    run.seconds += seconds
+    run.save()
+    line = f"epoch {run.epoch}/{train.epochs}  loss {loss:.4f}  {seconds:.0f} s"
+    if run.epoch % train.evaluate_epochs == 0:
+        with run.averaged():
+            line += f"  top-1 {evaluate(run.network, run.test_set)['top1']:.4f}"
+    return line
