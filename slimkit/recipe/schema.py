@@ -113,11 +113,13 @@ class VerifySection(Section):
         "require", description="Run Paddle Inference's oneDNN int8 path on the test set."
     )
     lite: Wanted = Field("auto", description="Convert with Paddle-Lite's opt for arm and x86, and run x86.")
-    images: int = Field(0, ge=0, description="Test images to verify on; 0: all.")
+    images: int = Field(2000, ge=1, description="Test images to verify on, at most; they are held in memory.")
     batch_sizes: List[int] = Field(
         default_factory=lambda: [1, 8], min_length=1, description="Batch sizes to time."
     )
-    repeats: int = Field(30, ge=1, description="Timed runs a batch size; the median is reported.")
+    latency_seconds: float = Field(
+        1.0, ge=0, description="How long each model is timed at each batch size, about; 0: not at all."
+    )
     threads: int = Field(1, ge=1, description="CPU threads of the runtimes while timing.")
 
     @field_validator("batch_sizes")

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from slimkit.recipe.progress import Progress as RunProgress
+from slimkit.recipe.run_report import RunReport
 from slimkit.recipe.training import Watcher
 
-__all__ = ["STEPS", "Screen", "ScreenWatcher"]
+__all__ = ["STEPS", "Screen", "ScreenWatcher", "show_results"]
 
 STEPS = ("Choose the quantization config", "Convert the model", "Train", "Save and verify")
 
@@ -76,11 +77,11 @@ class Screen:
         self._bar.update(self._task, visible=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Tuple[str, ...]]) -> None:
-        """Prints a table; columns after the third are numbers."""
+        """Prints a table; columns after the second are numbers."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("     ")
         for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index > 2 else "left", no_wrap=True)
+            table.add_column(name, justify="right" if index > 1 else "left", no_wrap=True)
         for row in rows:
             table.add_row("", *(escape(cell) for cell in row))
         self.console.print(table)
@@ -116,3 +117,21 @@ class ScreenWatcher(Watcher):
             text += "   best so far"
         self.screen.fact(f"epoch {last['epoch']}/{self.epochs}", text)
         self._resume_bar(progress.step)
+
+
+def show_results(screen: Screen, report: RunReport) -> None:
+    """Prints the table of runtimes and the sentence that sums the run up."""
+    from slimkit.recipe.html_report import runtime_rows, verdict
+
+    sizes = report.config["verify"]["batch_sizes"]
+    rows = runtime_rows(report)
+    screen.console.print()
+    screen.table(
+        ["runtime", "state", "top-1", "against float", "size", *(f"batch {size}" for size in sizes)],
+        [(r["runtime"], r["state"], r["top1"], r["delta"], r["size"], *r["latency"]) for r in rows],
+    )
+    for row in rows:
+        if row["status"] in ("failed", "unavailable"):
+            screen.warn(f"{row['runtime']}: {' '.join(row['notes'])}")
+    screen.console.print()
+    screen.line(f"     {verdict(report)}", style="bold")

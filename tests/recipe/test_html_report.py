@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from slimkit.recipe.config_file import load_config
-from slimkit.recipe.html_report import render, speedups, verdict
+from slimkit.recipe.html_report import render, verdict
 from slimkit.recipe.run_report import (
     SCHEMA_VERSION,
     Curves,
@@ -68,13 +68,14 @@ def report(config_file):
         network={"name": "net", "parameters": 10},
         data={"train": {"kind": "k", "samples": 8}, "test": {"kind": "k", "samples": 4}},
         results=[
-            RuntimeResult(runtime="paddle", model="float", top1=0.90, samples=4),
-            RuntimeResult(runtime="paddle", model="simulated", top1=0.92, samples=4),
-            RuntimeResult(runtime="paddle_inference", model="float", target="x86", top1=0.9, samples=4,
+            RuntimeResult(runtime="training", title="T", model="float", top1=0.90, samples=4),
+            RuntimeResult(runtime="training", title="T, simulated", model="simulated", top1=0.92, samples=4),
+            RuntimeResult(runtime="paddle", title="P, float", model="float", top1=0.9, samples=4,
                           size_bytes=4_000_000, latency_ms={"1": 2.0, "8": 8.0}),
-            RuntimeResult(runtime="paddle_inference", model="int8", target="x86", top1=0.91, samples=4,
-                          size_bytes=1_000_000, latency_ms={"1": 2.5, "8": 4.0}),
-            RuntimeResult(runtime="paddle_lite", model="int8", target="x86", status="unavailable",
+            RuntimeResult(runtime="paddle", title="P, int8", model="int8", top1=0.91, samples=4,
+                          size_bytes=1_000_000, latency_ms={"1": 2.5, "8": 4.0}, same_as_simulated=0.875,
+                          speed_ratio={"1": 0.8, "8": 2.0}, notes=["3 of 4 ran in int8."]),
+            RuntimeResult(runtime="lite-x86", title="L", model="int8", status="unavailable",
                           reason="run `slimkit lite-install` first & again"),
         ],
         curves=Curves(steps=[1, 2], loss=[1.0, 0.5], rate=[0.1, 0.05],
@@ -102,16 +103,22 @@ def test_page_is_well_formed_and_loads_nothing(report):
 def test_page_says_the_figures(report):
     _, text = text_of(render(report))
     for shown in ("91.00%", "+1.00 points against float", "0.25×", "2.00×", "1 min 30 s",
-                  "not available", "25.0 dB", "1.00% clipped", "not asked for", "slimkit quant -c a.yml", "a note"):  # fmt: skip
+                  "not available", "25.0 dB", "87.5%", "3 of 4 ran in int8.", "1.00% clipped",
+                  "not asked for", "slimkit quant -c a.yml", "a note"):  # fmt: skip
         assert shown in text, shown
 
 
 def test_verdict_takes_the_best_speed_and_the_same_runtimes_float(report):
-    assert speedups(report) == [("1", 0.8), ("8", 2.0)]
     assert verdict(report) == (
-        "Run on Paddle Inference, the int8 model is right on 91.00% of the test images, +1.00 points against "
+        "Run on P, int8, the exported model is right on 91.00% of the test images, +1.00 points against "
         "float, at 0.25 of the size and 2.00 times the speed (batch 8)."
     )
+
+
+def test_verdict_without_int8_arithmetic_is_of_the_simulated_run(report):
+    report.results[3] = RuntimeResult(runtime="paddle", title="P, simulated", model="simulated", top1=0.5)
+    assert verdict(report).startswith("Run on P, simulated, the exported model is right on 50.00%")
+    assert "−40.00 points" in verdict(report)
 
 
 def test_without_any_deployed_result(report):
