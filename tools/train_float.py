@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 
 from slimkit.errors import SlimkitError
-from slimkit.recipe.config_file import load_config
+from slimkit.recipe.config_file import load_as
 from slimkit.recipe.float_config import FloatConfig
 from slimkit.recipe.float_training import train_float
 
@@ -28,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     command = shlex.join(["python", *sys.argv])
     try:
-        config = load_config(arguments.config, arguments.override, FloatConfig)
+        config = load_as(FloatConfig, arguments.config, arguments.override)
         train_float(config, resume=arguments.resume, command=command, console=Console(highlight=False))
     except SlimkitError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)

@@ -17,18 +17,23 @@ from slimkit.recipe.config_messages import sentence
 from slimkit.recipe.section import Section
 from slimkit.recipe.yaml_source import KeyPath, Source, parse_value, read_yaml
 
-__all__ = ["load_config"]
+__all__ = ["load_as", "load_config"]
 
 C = TypeVar("C", bound=Section)
 
 
-def load_config(path: str, overrides: Sequence[str] = (), schema: Type[C] = RecipeConfig) -> C:  # type: ignore[assignment]
+def load_config(path: str, overrides: Sequence[str] = ()) -> RecipeConfig:
+    """Reads, overrides and validates a config file of a recipe that compresses; see :func:`load_as`."""
+    return load_as(RecipeConfig, path, overrides)
+
+
+def load_as(schema: Type[C], path: str, overrides: Sequence[str] = ()) -> C:
     """Reads, overrides and validates a config file.
 
     Args:
+        schema: what to validate against.
         path: the YAML file.
         overrides: ``section.key=value`` strings; values are read as YAML (``[1, 2]``, ``null``, ``1e-3``).
-        schema: what to validate against; float training has a schema of its own.
 
     Raises:
         ConfigError: one sentence for the first problem, and the count of others.
