@@ -8,5 +8,6 @@ from __future__ import annotations
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
+from slimkit.ir.training import to_training
 
-__all__ = ["Graph", "Model", "legacy_ir"]
+__all__ = ["Graph", "Model", "legacy_ir", "to_training"]

@@ -227,7 +227,12 @@ class Graph:
     # ---------------------------------------------------------------- edits
 
     def create_var(
-        self, name: str, shape: Iterable[int], dtype: Any, persistable: bool = False, stop_gradient: bool = False
+        self,
+        name: str,
+        shape: Iterable[int],
+        dtype: Any,
+        persistable: bool = False,
+        stop_gradient: bool = False,
     ) -> GraphVar:
         """Adds a dense-tensor variable (a new version when the name exists).
 

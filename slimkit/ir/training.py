@@ -19,7 +19,10 @@ __all__ = ["to_training"]
 
 _FLOATS = (core.VarDesc.VarType.FP32, core.VarDesc.VarType.FP16, core.VarDesc.VarType.BF16)
 #: Slots whose variables are statistics or constants, not weights: op type -> slots.
-_STATISTICS: Dict[str, List[str]] = {"batch_norm": ["Mean", "Variance"], "sync_batch_norm": ["Mean", "Variance"]}
+_STATISTICS: Dict[str, List[str]] = {
+    "batch_norm": ["Mean", "Variance"],
+    "sync_batch_norm": ["Mean", "Variance"],
+}
 
 
 def _statistics(block: Any) -> set:
@@ -67,7 +70,9 @@ def _restore_outputs(block: Any, op: Any) -> None:
     channels = [int(block.vars[op.input("Scale")[0]].shape[0])]
     for slot in ("SavedMean", "SavedVariance", "ReserveSpace"):
         if slot not in op.output_names or not op.output(slot):
-            var = block.create_var(name=f"{op.output('Y')[0]}.{slot.lower()}", shape=channels, dtype="float32")
+            var = block.create_var(
+                name=f"{op.output('Y')[0]}.{slot.lower()}", shape=channels, dtype="float32"
+            )
             op.desc.set_output(slot, [var.name])
     for slot, source in (("MeanOut", "Mean"), ("VarianceOut", "Variance")):
         op.desc.set_output(slot, list(op.input(source)))
@@ -114,7 +119,9 @@ def to_training(
 
 def _append_loss(block: Any, logits: str, label: str) -> str:
     classes = int(block.vars[logits].shape[-1])
-    block.create_var(name=label, shape=[-1, 1], dtype="int64", stop_gradient=True, is_data=True, need_check_feed=True)
+    block.create_var(
+        name=label, shape=[-1, 1], dtype="int64", stop_gradient=True, is_data=True, need_check_feed=True
+    )
     softmax = block.create_var(name="train_loss.softmax", shape=[-1, classes], dtype="float32")
     each = block.create_var(name="train_loss.each", shape=[-1, 1], dtype="float32")
     loss = block.create_var(name="train_loss", shape=[], dtype="float32")

@@ -112,7 +112,9 @@ class QuantConfig(_Section):
         names = allowed.get(info.field_name, ("int8",))
         if value not in names:
             close = nearest(value, names)
-            raise ValueError(f"allowed are {', '.join(names)}" + (f"; did you mean '{close}'?" if close else ""))
+            raise ValueError(
+                f"allowed are {', '.join(names)}" + (f"; did you mean '{close}'?" if close else "")
+            )
         return value
 
     @field_validator("deploy_backend")
@@ -129,7 +131,8 @@ class QuantConfig(_Section):
             if name not in WEIGHT_OPS and name not in ACTIVATION_OPS:
                 close = nearest(name, [*WEIGHT_OPS, *ACTIVATION_OPS])
                 raise ValueError(
-                    f"'{name}' cannot be quantized" + (f"; did you mean '{close}'?" if close else "; see slimkit/quant/ops.py")
+                    f"'{name}' cannot be quantized"
+                    + (f"; did you mean '{close}'?" if close else "; see slimkit/quant/ops.py")
                 )
         return value
 
@@ -140,7 +143,7 @@ class QuantConfig(_Section):
         return self
 
     @classmethod
-    def read(cls, values: Union[None, Mapping[str, Any], QuantConfig]) -> QuantConfig:
+    def read(cls, values: Union[Mapping[str, Any], QuantConfig, None]) -> QuantConfig:
         """Validates a PaddleSlim config dict (None: the defaults).
 
         Raises:
@@ -175,10 +178,13 @@ class PactConfig(_Section):
         "quantized ops become clip(x, 0, alpha).",
     )
     optimizer: str = Field(default="momentum", description="Optimizer of alpha alone: sgd, momentum or adam.")
-    learning_rate: float = Field(default=0.01, gt=0, description="Learning rate of alpha, scaled by the weights' schedule.")
+    learning_rate: float = Field(
+        default=0.01, gt=0, description="Learning rate of alpha, scaled by the weights' schedule."
+    )
     l2: float = Field(default=1e-4, ge=0, description="L2 decay of alpha (the paper's lambda).")
     init: str = Field(
-        default="mse", description="alpha from observed activations: `mse` (least quantization error), `max` or `percentile`."
+        default="mse",
+        description="alpha from observed activations: `mse` (least quantization error), `max` or `percentile`.",
     )
     percentile: float = Field(default=99.99, gt=50, le=100, description="Used by init: percentile.")
 

@@ -105,7 +105,7 @@ def build_hooks(
     for_test: bool,
     weight_preprocess: Optional[Function] = None,
     weight_quantize: Optional[Function] = None,
-    activation_preprocess: Union[None, str, Function, PactConfig] = None,
+    activation_preprocess: Union[str, Function, PactConfig, None] = None,
     activation_quantize: Optional[Function] = None,
     initial_alpha: Optional[Dict[str, float]] = None,
 ) -> Hooks:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
-__all__ = ["ACTIVATION_OPS", "FLOAT_ONLY", "TENSORRT_OPS", "WEIGHT_OPS", "ActivationOp", "WeightOp", "weight_axis"]
+__all__ = [
+    "ACTIVATION_OPS",
+    "FLOAT_ONLY",
+    "TENSORRT_OPS",
+    "WEIGHT_OPS",
+    "ActivationOp",
+    "WeightOp",
+    "weight_axis",
+]
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,14 @@ ACTIVATION_OPS: Dict[str, ActivationOp] = {
     "grid_sampler": ActivationOp(("X", "Grid"), "Output"),
 }
 
-TENSORRT_OPS: Tuple[str, ...] = ("mul", "conv2d", "pool2d", "depthwise_conv2d", "elementwise_add", "leaky_relu")
+TENSORRT_OPS: Tuple[str, ...] = (
+    "mul",
+    "conv2d",
+    "pool2d",
+    "depthwise_conv2d",
+    "elementwise_add",
+    "leaky_relu",
+)
 
 #: Reasons an op of a quantizable type has to stay float, by cause.
 FLOAT_ONLY: Dict[str, str] = {

@@ -44,14 +44,20 @@ def attach_optimizer(
         ConfigError: ``make_optimizer`` does not return an optimizer.
     """
     main, startup = paddle.static.Program(), paddle.static.Program()
-    with legacy_ir(), paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("own_optimizer."):
+    with (
+        legacy_ir(),
+        paddle.static.program_guard(main, startup),
+        paddle.utils.unique_name.guard("own_optimizer."),
+    ):
         block = main.global_block()
         pairs = []
         for name, gradient in gradients.items():
             var = graph.var(name)
             block.create_var(name=name, shape=list(var.shape), dtype="float32", persistable=True)
             parameter = promote_to_parameter(block, name, trainable=True)
-            pairs.append((parameter, block.create_var(name=gradient.name, shape=list(var.shape), dtype="float32")))
+            pairs.append(
+                (parameter, block.create_var(name=gradient.name, shape=list(var.shape), dtype="float32"))
+            )
         optimizer = make_optimizer()
         if not isinstance(optimizer, paddle.optimizer.Optimizer):
             raise ConfigError(
@@ -70,7 +76,9 @@ def attach_optimizer(
     return names
 
 
-def graft(graph: Graph, block: Any, known: Dict[str, GraphVar], role: Optional[int] = None) -> Dict[str, GraphVar]:
+def graft(
+    graph: Graph, block: Any, known: Dict[str, GraphVar], role: Optional[int] = None
+) -> Dict[str, GraphVar]:
     """Copies the ops of a program's block into a graph.
 
     Args:

@@ -19,7 +19,14 @@ from paddle.base import core
 
 from slimkit.ir.graph import Graph, GraphVar
 
-__all__ = ["ACTIVATION_QUANTIZERS", "AFFINE_MARK", "ROUND_HALF_EVEN", "WEIGHT_QUANTIZERS", "Site", "set_tensor"]
+__all__ = [
+    "ACTIVATION_QUANTIZERS",
+    "AFFINE_MARK",
+    "ROUND_HALF_EVEN",
+    "WEIGHT_QUANTIZERS",
+    "Site",
+    "set_tensor",
+]
 
 FP32 = core.VarDesc.VarType.FP32
 INT64 = core.VarDesc.VarType.INT64
@@ -71,13 +78,17 @@ class Site:
         dtype = INT64 if value.dtype == np.int64 else FP32
         return self.graph.create_var(name, value.shape, dtype, persistable=True, stop_gradient=True)
 
-    def temp(self, name: str, like: Optional[GraphVar] = None, shape: Tuple[int, ...] = (1,), dtype: Any = FP32) -> GraphVar:
+    def temp(
+        self, name: str, like: Optional[GraphVar] = None, shape: Tuple[int, ...] = (1,), dtype: Any = FP32
+    ) -> GraphVar:
         """A temporary; ``like`` gives its shape and dtype."""
         if like is not None:
             shape, dtype = like.shape, like.dtype
         return self.graph.create_var(name, shape, dtype)
 
-    def op(self, op_type: str, out: GraphVar, attrs: Optional[Dict[str, Any]] = None, **inputs: Any) -> GraphVar:
+    def op(
+        self, op_type: str, out: GraphVar, attrs: Optional[Dict[str, Any]] = None, **inputs: Any
+    ) -> GraphVar:
         """Adds an op with one output ``Out`` and returns it."""
         self.graph.insert_op(op_type, inputs, {"Out": out}, attrs)
         return out
@@ -98,7 +109,12 @@ Builder = Callable[[Site, GraphVar, int, int], GraphVar]
 def fixed_scale(site: Site, x: GraphVar, scale: GraphVar, bits: int) -> GraphVar:
     """Quantizes ``x`` on the symmetric grid whose threshold is the variable ``scale`` (shape ``[1]``)."""
     out = site.temp(quantized_name(x.name, bits), x)
-    attrs = {"bit_length": bits, "is_test": True, "round_type": ROUND_HALF_EVEN, "moving_rate": site.moving_rate}
+    attrs = {
+        "bit_length": bits,
+        "is_test": True,
+        "round_type": ROUND_HALF_EVEN,
+        "moving_rate": site.moving_rate,
+    }
     site.graph.insert_op(
         "fake_quantize_dequantize_moving_average_abs_max",
         {"X": x, "InScale": scale},
@@ -141,7 +157,12 @@ def moving_average_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> Gra
         "fake_quantize_dequantize_moving_average_abs_max",
         {"X": x, "InScale": scale, "InState": state, "InAccum": accum},
         {"Out": out, "OutScale": version(scale), "OutState": version(state), "OutAccum": version(accum)},
-        {"bit_length": bits, "is_test": False, "round_type": ROUND_HALF_EVEN, "moving_rate": site.moving_rate},
+        {
+            "bit_length": bits,
+            "is_test": False,
+            "round_type": ROUND_HALF_EVEN,
+            "moving_rate": site.moving_rate,
+        },
     )
     return out
 
@@ -174,19 +195,31 @@ def _window(reduce: str) -> Builder:
         size = site.state(f"window_size@{site.window}", np.full(1, site.window, np.int64))
         graph, version = site.graph, site.graph.new_version
         now = _batch_abs_max(site, x, tail)
-        slot = site.op("elementwise_mod", site.temp(f"{x.name}@slot{tail}", step), {"axis": -1}, X=step, Y=size)
+        slot = site.op(
+            "elementwise_mod", site.temp(f"{x.name}@slot{tail}", step), {"axis": -1}, X=step, Y=size
+        )
         filled = version(ring)
-        graph.insert_op("scatter", {"X": ring, "Ids": slot, "Updates": now}, {"Out": filled}, {"overwrite": True})
+        graph.insert_op(
+            "scatter", {"X": ring, "Ids": slot, "Updates": now}, {"Out": filled}, {"overwrite": True}
+        )
         following = version(step)
         graph.insert_op("increment", {"X": step}, {"Out": following}, {"step": 1.0})
         new_scale = version(scale)
         if reduce == "max":
-            graph.insert_op("assign", {"X": _reduce_all(site, "reduce_max", filled, f"{x.name}@peak{tail}")}, {"Out": new_scale})
+            graph.insert_op(
+                "assign",
+                {"X": _reduce_all(site, "reduce_max", filled, f"{x.name}@peak{tail}")},
+                {"Out": new_scale},
+            )
         else:
             total = _reduce_all(site, "reduce_sum", filled, f"{x.name}@sum{tail}")
-            seen = site.op("elementwise_min", site.temp(f"{x.name}@seen{tail}", step), {"axis": -1}, X=following, Y=size)
+            seen = site.op(
+                "elementwise_min", site.temp(f"{x.name}@seen{tail}", step), {"axis": -1}, X=following, Y=size
+            )
             count = site.temp(f"{x.name}@count{tail}")
-            graph.insert_op("cast", {"X": seen}, {"Out": count}, {"in_dtype": int(INT64), "out_dtype": int(FP32)})
+            graph.insert_op(
+                "cast", {"X": seen}, {"Out": count}, {"in_dtype": int(INT64), "out_dtype": int(FP32)}
+            )
             graph.insert_op("elementwise_div", {"X": total, "Y": count}, {"Out": new_scale}, {"axis": -1})
         return fixed_scale(site, x, new_scale, bits)
 
@@ -207,7 +240,9 @@ def _affine(site: Site, x: GraphVar, low: GraphVar, high: GraphVar, bits: int, a
     low0 = site.op("clip", temp("low0"), {"min": -3e38, "max": 0.0}, X=low)
     high0 = site.op("clip", temp("high0"), {"min": 0.0, "max": 3e38}, X=high)
     span = site.op("elementwise_sub", temp("span"), {"axis": -1}, X=high0, Y=low0)
-    width = site.op("scale", temp("width"), {"scale": 1.0, "bias": AFFINE_EPSILON, "bias_after_scale": True}, X=span)
+    width = site.op(
+        "scale", temp("width"), {"scale": 1.0, "bias": AFFINE_EPSILON, "bias_after_scale": True}, X=span
+    )
     step = site.op("elementwise_div", temp("quant_step"), {"axis": -1}, X=width, Y=levels)
     ratio = site.op("elementwise_div", temp("ratio"), {"axis": -1}, X=low0, Y=step)
     minus_zero = site.op("round", temp("minus_zero"), X=ratio)
@@ -281,7 +316,9 @@ def moving_average_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> Gra
     """The affine grid of the moving averages of min and max."""
     tail = _suffix(bits)
     names = ("low", "high")
-    ends = [site.state(f"{x.name}@{n}{tail}", np.full(1, v, np.float32)) for n, v in zip(names, (-0.001, 0.001))]
+    ends = [
+        site.state(f"{x.name}@{n}{tail}", np.full(1, v, np.float32)) for n, v in zip(names, (-0.001, 0.001))
+    ]
     if not site.training:
         return _affine(site, x, ends[0], ends[1], bits)
     version = site.graph.new_version
@@ -292,11 +329,15 @@ def moving_average_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> Gra
     moved = []
     for name, end, now in zip(names, ends, _range_of(site, x, bits, None)):
         accum = site.state(f"{x.name}@{name}_accum{tail}", np.zeros(1, np.float32))
-        decayed = site.op("scale", site.temp(f"{x.name}@{name}_decayed{tail}"), {"scale": site.moving_rate}, X=accum)
+        decayed = site.op(
+            "scale", site.temp(f"{x.name}@{name}_decayed{tail}"), {"scale": site.moving_rate}, X=accum
+        )
         new_accum = version(accum)
         site.graph.insert_op("elementwise_add", {"X": decayed, "Y": now}, {"Out": new_accum}, {"axis": -1})
         new_end = version(end)
-        site.graph.insert_op("elementwise_div", {"X": new_accum, "Y": new_state}, {"Out": new_end}, {"axis": -1})
+        site.graph.insert_op(
+            "elementwise_div", {"X": new_accum, "Y": new_state}, {"Out": new_end}, {"axis": -1}
+        )
         moved.append(new_end)
     return _affine(site, x, moved[0], moved[1], bits)
 

@@ -54,7 +54,9 @@ def _layer_of(op: GraphOp, layers: Mapping[str, str]) -> str:
     return str(op.attr("struct_name", "") or "").strip("/").replace("/", ".")
 
 
-def _take(op: GraphOp, weight_types: List[str], activation_types: List[str]) -> Tuple[Optional[Selected], str]:
+def _take(
+    op: GraphOp, weight_types: List[str], activation_types: List[str]
+) -> Tuple[Optional[Selected], str]:
     """The op's quantizable tensors, or the reason why there are none."""
     weight: Optional[GraphVar] = None
     slot, axis = "", 0
@@ -105,7 +107,9 @@ def select(graph: Graph, config: QuantConfig, layers: Optional[Mapping[str, str]
         scope = str(op.attr("op_namescope", "") or "")
         names = [v.name for v in (*op.inputs, *op.outputs)]
         layer = _layer_of(op, layers or {})
-        number = next((i for i, r in enumerate(config.rules) if r.matches(op.type, names, layer, scope)), None)
+        number = next(
+            (i for i, r in enumerate(config.rules) if r.matches(op.type, names, layer, scope)), None
+        )
         rule = config.rules[number] if number is not None else None
         if number is not None:
             used[number] = True
@@ -123,5 +127,7 @@ def select(graph: Graph, config: QuantConfig, layers: Optional[Mapping[str, str]
         item.weight_bits = (rule and rule.weight_bits) or config.weight_bits
         item.activation_bits = (rule and rule.activation_bits) or config.activation_bits
         result.chosen.append(item)
-    result.unused_rules = [f"rules[{i}] {config.rules[i].model_dump(exclude_defaults=True)}" for i, u in enumerate(used) if not u]
+    result.unused_rules = [
+        f"rules[{i}] {config.rules[i].model_dump(exclude_defaults=True)}" for i, u in enumerate(used) if not u
+    ]
     return result

@@ -34,13 +34,13 @@ def _scope(scope: Optional[Any]) -> Any:
 def quant_aware(
     program: Any,
     place: Any,
-    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    config: Union[Mapping[str, Any], QuantConfig, None] = None,
     scope: Optional[Any] = None,
     for_test: bool = False,
     weight_quantize_func: Optional[Hook] = None,
     act_quantize_func: Optional[Hook] = None,
-    weight_preprocess_func: Union[None, Hook] = None,
-    act_preprocess_func: Union[None, str, Hook, PactConfig] = None,
+    weight_preprocess_func: Union[Hook, None] = None,
+    act_preprocess_func: Union[str, Hook, PactConfig, None] = None,
     optimizer_func: Optional[Callable[[], Any]] = None,
     executor: Optional[Any] = None,
     return_program: bool = False,
@@ -96,7 +96,7 @@ def quant_aware(
 def convert(
     program: Any,
     place: Any,
-    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    config: Union[Mapping[str, Any], QuantConfig, None] = None,
     scope: Optional[Any] = None,
     save_int8: bool = False,
 ) -> Union[Any, Tuple[Any, Any]]:

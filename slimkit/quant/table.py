@@ -92,7 +92,11 @@ class QuantTable:
         """Adds a grid and returns its key."""
         key = params.tensor
         held = self.params.get(key)
-        if held is not None and (held.bits, held.axis, held.symmetric) != (params.bits, params.axis, params.symmetric):
+        if held is not None and (held.bits, held.axis, held.symmetric) != (
+            params.bits,
+            params.axis,
+            params.symmetric,
+        ):
             key = f"{params.tensor}@{params.bits}bit" + ("" if params.axis is None else f"@axis{params.axis}")
         self.params[key] = params
         return key
@@ -146,4 +150,6 @@ class QuantTable:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path} is not a quantization table ({error}); it is written by QuantTable.save.") from None
+            raise ModelError(
+                f"{path} is not a quantization table ({error}); it is written by QuantTable.save."
+            ) from None

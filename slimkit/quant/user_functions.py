@@ -153,7 +153,9 @@ class UserFunctions:
             gradients = paddle.static.gradients([out], [block.vars[x], *trainable], [target])
         traced.gradient_in = target.name
         traced.gradient_out = gradients[0].name if gradients[0] is not None else ""
-        traced.parameter_gradients = {p.name: g.name for p, g in zip(trainable, gradients[1:]) if g is not None}
+        traced.parameter_gradients = {
+            p.name: g.name for p, g in zip(trainable, gradients[1:]) if g is not None
+        }
         return traced
 
     # ---------------------------------------------------------------- graft
@@ -195,7 +197,9 @@ class UserFunctions:
         graph.replace_output(producer, out, incoming)
         known = {**item.names, item.traced.gradient_in: incoming}
         block = item.traced.block
-        grafted = graft(graph, _Ops(block, item.traced.backward_from, len(block.ops), name), known, OpRole.BACKWARD)
+        grafted = graft(
+            graph, _Ops(block, item.traced.backward_from, len(block.ops), name), known, OpRole.BACKWARD
+        )
         graph.insert_op("assign", {"X": grafted[item.traced.gradient_out]}, {"Out": out}, {}, OpRole.BACKWARD)
         for parameter, gradient in item.traced.parameter_gradients.items():
             parts.setdefault(parameter, []).append(grafted[gradient])

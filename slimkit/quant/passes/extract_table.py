@@ -42,7 +42,9 @@ def _max_abs(value: np.ndarray, axis: Optional[int]) -> np.ndarray:
 
 def _affine_range(value: np.ndarray, axis: Optional[int]) -> Tuple[np.ndarray, np.ndarray]:
     dims = tuple(d for d in range(value.ndim) if d != axis) if axis is not None else None
-    return np.asarray(value.min(axis=dims), np.float32).reshape(-1), np.asarray(value.max(axis=dims), np.float32).reshape(-1)
+    return np.asarray(value.min(axis=dims), np.float32).reshape(-1), np.asarray(
+        value.max(axis=dims), np.float32
+    ).reshape(-1)
 
 
 def affine_params(low: np.ndarray, high: np.ndarray, bits: int) -> Tuple[np.ndarray, np.ndarray]:
@@ -149,7 +151,14 @@ class ExtractTable:
             low, high, dynamic = np.zeros(1, np.float32), np.ones(1, np.float32), True
         width, zero = affine_params(low, high, bits)
         return QuantParams(
-            x.name, width, bits, axis if axis >= 0 else None, False, zero, is_weight=x.persistable, dynamic=dynamic
+            x.name,
+            width,
+            bits,
+            axis if axis >= 0 else None,
+            False,
+            zero,
+            is_weight=x.persistable,
+            dynamic=dynamic,
         )
 
 

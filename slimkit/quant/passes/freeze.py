@@ -50,7 +50,11 @@ def weight_integers(weight: np.ndarray, params: QuantParams) -> np.ndarray:
         return np.clip(np.round(weight / step) + zero, 0, qmax).astype(np.float32)
     safe = np.where(scale < 1e-6, np.float32(1e6), np.float32(1.0) / np.maximum(scale, np.float32(1e-30)))
     scaled = qmax * safe.astype(np.float32) * np.clip(weight, -scale, scale)
-    rounded = np.round(scaled) if params.rounding == "half_even" else np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    rounded = (
+        np.round(scaled)
+        if params.rounding == "half_even"
+        else np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
+    )
     return np.clip(rounded, -qmax, qmax).astype(np.float32)
 
 
@@ -93,7 +97,9 @@ class _Freeze:
     def _weight(self, name: str) -> np.ndarray:
         var = self.scope.find_var(name)
         if var is None:
-            raise ModelError(f"The weight '{name}' has no value in the scope; convert needs the scope it was trained in.")
+            raise ModelError(
+                f"The weight '{name}' has no value in the scope; convert needs the scope it was trained in."
+            )
         return np.array(var.get_tensor())
 
     def _storage_name(self, weight: GraphVar, key: str) -> str:
@@ -123,7 +129,9 @@ class FreezeOnnx(_Freeze):
             if var is None or (not params.is_weight and var.name != params.tensor):
                 continue
             if key not in self.done:
-                self.done[key] = self._stored(graph, var, key) if params.is_weight else self._linear(graph, var, key)
+                self.done[key] = (
+                    self._stored(graph, var, key) if params.is_weight else self._linear(graph, var, key)
+                )
             if var in op.inputs:
                 graph.replace_input(op, var, self.done[key])
 
@@ -131,7 +139,9 @@ class FreezeOnnx(_Freeze):
         """A weight stored as integers, dequantized where it is read."""
         params = self.table.params[key]
         if weight.name not in self.written and not _is_float(weight):
-            raise ModelError(f"The weight '{weight.name}' is stored as integers already; convert starts from float weights.")
+            raise ModelError(
+                f"The weight '{weight.name}' is stored as integers already; convert starts from float weights."
+            )
         q = weight_integers(self._weight(weight.name), params)
         return store_weight(self, graph, weight, self._storage_name(weight, key), q, params)
 
@@ -182,11 +192,15 @@ def store_weight(
         stored = graph.create_var(name, weight.shape, dtype, persistable=True, stop_gradient=True)
     out = graph.create_var(f"{name}.dequantized", weight.shape, FP32)
     if not params.symmetric:
-        step = _along(params.scale / np.float32(params.qmax), q.ndim, params.axis) if params.axis is not None else (
-            params.scale / np.float32(params.qmax)
+        step = (
+            _along(params.scale / np.float32(params.qmax), q.ndim, params.axis)
+            if params.axis is not None
+            else (params.scale / np.float32(params.qmax))
         )
         step_var = freeze._const(graph, f"{name}@quant_step", step.astype(np.float32))
-        graph.insert_op("elementwise_mul", {"X": _cast(graph, stored), "Y": step_var}, {"Out": out}, {"axis": -1})
+        graph.insert_op(
+            "elementwise_mul", {"X": _cast(graph, stored), "Y": step_var}, {"Out": out}, {"axis": -1}
+        )
         return out
     source = stored if narrow is np.int8 else _cast(graph, stored)
     scale = freeze._const(graph, f"{name}@scale", params.scale)
@@ -199,7 +213,9 @@ def store_weight(
 def _cast(graph: Graph, stored: GraphVar) -> GraphVar:
     """The float32 copy of an integer variable."""
     out = graph.create_var(f"{stored.name}.float", stored.shape, FP32)
-    graph.insert_op("cast", {"X": stored}, {"Out": out}, {"in_dtype": int(stored.dtype), "out_dtype": int(FP32)})
+    graph.insert_op(
+        "cast", {"X": stored}, {"Out": out}, {"in_dtype": int(stored.dtype), "out_dtype": int(FP32)}
+    )
     return out
 
 
@@ -238,7 +254,9 @@ class FreezeOld(_Freeze):
                 elif params.symmetric and not params.dynamic:
                     scale = self._const(graph, f"{key}@scale", params.scale)
                     out = graph.create_var(f"{key}.quantized.dequantized", var.shape, var.dtype)
-                    self._insert_quantize("fake_quantize_dequantize_moving_average_abs_max", graph, var, scale, out, params)
+                    self._insert_quantize(
+                        "fake_quantize_dequantize_moving_average_abs_max", graph, var, scale, out, params
+                    )
                     self.done[tag] = out
                 else:
                     self.done[tag] = self._simulated(graph, var, params)
@@ -266,7 +284,14 @@ class FreezeOld(_Freeze):
         graph.insert_op(op_type, {"X": x, "InScale": scale}, outputs, attrs)
 
     def _dequantize_output(
-        self, graph: Graph, op: GraphOp, slot: str, weight: QuantParams, x: QuantParams, w_key: str, x_key: str
+        self,
+        graph: Graph,
+        op: GraphOp,
+        slot: str,
+        weight: QuantParams,
+        x: QuantParams,
+        w_key: str,
+        x_key: str,
     ) -> None:
         out = op.output_var(slot)
         if out is None:
@@ -277,12 +302,20 @@ class FreezeOld(_Freeze):
         x_scale = self._const(graph, f"{x_key}@scale", x.scale)
         if weight.axis is None:
             max_range = float(weight.qmax * x.qmax) / float(weight.scale[0])
-            graph.insert_op("fake_dequantize_max_abs", {"X": raw, "Scale": x_scale}, {"Out": out}, {"max_range": max_range})
+            graph.insert_op(
+                "fake_dequantize_max_abs",
+                {"X": raw, "Scale": x_scale},
+                {"Out": out},
+                {"max_range": max_range},
+            )
             return
         columns = len(out.shape) - 1 if op.type in ("mul", "matmul", "matmul_v2") else 1
         attrs = {"quant_bits": [weight.bits, x.bits], "quant_axis": weight.axis, "x_num_col_dims": columns}
         graph.insert_op(
-            "fake_channel_wise_dequantize_max_abs", {"X": raw, "Scales": [w_scale, x_scale]}, {"Out": out}, attrs
+            "fake_channel_wise_dequantize_max_abs",
+            {"X": raw, "Scales": [w_scale, x_scale]},
+            {"Out": out},
+            attrs,
         )
 
 

@@ -86,7 +86,11 @@ class Pact:
             if alpha is None or out is None or after.producer is None:
                 continue
             parts.setdefault(alpha.name, []).append(self._backward(graph, op, out, before, after, alpha))
-        return {name: self._total(graph, name, items) for name, items in parts.items()} if graph is not None else {}
+        return (
+            {name: self._total(graph, name, items) for name, items in parts.items()}
+            if graph is not None
+            else {}
+        )
 
     @staticmethod
     def _backward(
@@ -97,7 +101,9 @@ class Pact:
         incoming = graph.create_var(f"{base}.pact", x.shape, x.dtype)
         graph.replace_output(op, out, incoming)
 
-        def add(op_type: str, name: str, like: Optional[GraphVar], attrs: Dict[str, Any], **inputs: GraphVar) -> GraphVar:
+        def add(
+            op_type: str, name: str, like: Optional[GraphVar], attrs: Dict[str, Any], **inputs: GraphVar
+        ) -> GraphVar:
             new = graph.create_var(name, like.shape if like is not None else (1,), FP32)
             graph.insert_op(op_type, inputs, {"Out": new}, attrs, role)
             return new
@@ -115,7 +121,11 @@ class Pact:
         signed = add("elementwise_mul", f"{base}.signed", x, {"axis": -1}, X=clipped, Y=quantized)
         total = graph.create_var(f"{base}.alpha_sum", (), FP32)
         graph.insert_op(
-            "reduce_sum", {"X": signed}, {"Out": total}, {"reduce_all": True, "keep_dim": False, "dim": [0]}, role
+            "reduce_sum",
+            {"X": signed},
+            {"Out": total},
+            {"reduce_all": True, "keep_dim": False, "dim": [0]},
+            role,
         )
         return add("elementwise_div", f"{base}.alpha_grad", None, {"axis": -1}, X=total, Y=alpha)
 

@@ -1,0 +1,27 @@
+"""Training on CPU: which ops are handed to oneDNN kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+
+__all__ = ["ONEDNN_OPS", "prefer_onednn"]
+
+#: Ops whose plain CPU kernels are several times slower than oneDNN's (depthwise convolution runs im2col per channel).
+ONEDNN_OPS = ("depthwise_conv2d", "depthwise_conv2d_grad")
+
+
+def prefer_onednn(program: Any, place: Any) -> None:
+    """Marks the slow ops of a program for oneDNN when it runs on CPU; elsewhere nothing changes.
+
+    Args:
+        program: a legacy program, changed in place.
+        place: where it will run.
+    """
+    if not isinstance(place, paddle.CPUPlace) and "cpu" not in str(place).lower():
+        return
+    for block in program.blocks:
+        for op in block.ops:
+            if op.type in ONEDNN_OPS:
+                op._set_attr("use_mkldnn", True)
