@@ -69,16 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         "  slimkit quant -c configs/mbv3_pact.yml --resume\n\nEvery key is explained in docs/config.md.",
         formatter_class=raw,
     )
-    quant.add_argument(
-        "-c", "--config", required=True, metavar="FILE", help="recipe such as configs/mbv3_pact.yml"
-    )
+    quant.add_argument("-c", "--config", required=True, metavar="FILE", help="recipe such as configs/mbv3_pact.yml")
     quant.add_argument(
         "-o", "--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change keys of the config: dotted name, value in YAML (3, 1e-3, true, null, [1, 2])",
     )  # fmt: skip
-    quant.add_argument(
-        "--resume", action="store_true", help="go on from the output folder's last checkpoint, if any"
-    )
+    quant.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint, if any")
 
     inspect = commands.add_parser(
         "inspect",
@@ -114,10 +110,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _quant(arguments: argparse.Namespace) -> int:
+    _quiet_paddle()
     from slimkit.recipe.runner import run_recipe
 
     run_recipe(arguments.config, arguments.override, resume=arguments.resume)
     return EXIT_OK
+
+
+def _quiet_paddle() -> None:
+    """Keeps Paddle's own log lines and warnings off the screen, unless the user asks for them."""
+    if os.environ.get("SLIMKIT_DEBUG") == "1":
+        return
+    import warnings
+
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", module=r"paddle(\.|$)")
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -53,9 +53,7 @@ def _override(source: Source, text: str) -> None:
     name = name.strip()
     place = f"-o {text}"
     if not equals or not name or any(not part for part in name.split(".")):
-        raise ConfigError(
-            f"{place}: an override is written key=value with a dotted key, such as -o train.epochs=3."
-        )
+        raise ConfigError(f"{place}: an override is written key=value with a dotted key, such as -o train.epochs=3.")
     try:
         value = parse_value(raw)
     except yaml.YAMLError:

@@ -114,11 +114,7 @@ def _problem(root: Type[BaseModel], error: Dict[str, Any], path: KeyPath) -> str
     if kind == "value_error":
         message = str(error["ctx"]["error"]).rstrip(".")
         end = "" if message.endswith("?") else "."
-        return (
-            f"{message}{end}"
-            if isinstance(error.get("input"), dict)
-            else f"{dotted} is {value}: {message}{end}"
-        )
+        return f"{message}{end}" if isinstance(error.get("input"), dict) else f"{dotted} is {value}: {message}{end}"
     base = kind[: -len("_type")] if kind.endswith("_type") else kind
     return f"{dotted} is {value}; it must be {_kind_of(root, path) or _KINDS.get(base) or error['msg']}."
 
@@ -132,9 +128,7 @@ def _kind_of(root: Type[BaseModel], path: KeyPath) -> str:
     names = []
     for argument in arguments:
         origin = typing.get_origin(argument) or argument
-        key = {int: "int", float: "float", bool: "bool", str: "string", list: "list", type(None): "null"}.get(
-            origin
-        )
+        key = {int: "int", float: "float", bool: "bool", str: "string", list: "list", type(None): "null"}.get(origin)
         names.append("null" if key == "null" else _KINDS.get(key or "", _KINDS["model"]))
     return " or ".join(names)
 

@@ -39,7 +39,5 @@ def describe_environment() -> Dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    found.update(
-        processor=_processor(), cores=str(_cores()), system=f"{platform.system()} {platform.release()}"
-    )
+    found.update(processor=_processor(), cores=str(_cores()), system=f"{platform.system()} {platform.release()}")
     return found

@@ -26,6 +26,7 @@ class FloatNetwork:
         logits, loss: names of the variables of ``training``.
         about: for the report.
         notes: what the user should know.
+        layers: parameter of the program -> its path in the network.
     """
 
     training: Any
@@ -34,6 +35,7 @@ class FloatNetwork:
     loss: str
     about: Dict[str, Any]
     notes: List[str] = field(default_factory=list)
+    layers: Dict[str, str] = field(default_factory=dict)
 
     @property
     def image(self) -> str:
@@ -87,7 +89,8 @@ def _from_layer(config: RecipeConfig) -> FloatNetwork:
         "input": shape_text(config.data.image_size),
         "weights": section.weights or "random",
     }
-    return FloatNetwork(training, inference, logits, loss, about, notes)
+    layers = {p.name: name for name, p in layer.backbone.named_parameters()}
+    return FloatNetwork(training, inference, logits, loss, about, notes, layers)
 
 
 def shape_text(image_size: Any) -> str:
@@ -104,8 +107,7 @@ def _from_model(config: RecipeConfig) -> FloatNetwork:
     inference = Model.load(_model_path(section.model or ""))
     if len(inference.feeds) != 1:
         raise ModelError(
-            f"{section.model} has the inputs {', '.join(inference.feeds)}; a recipe trains models "
-            "of one image input."
+            f"{section.model} has the inputs {', '.join(inference.feeds)}; a recipe trains models of one image input."
         )
     training = inference.clone(copy_params=True)
     logits = training.fetches[0]

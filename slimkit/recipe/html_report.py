@@ -30,9 +30,7 @@ def render(report: RunReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = lambda text: Markup(
-        re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    )
+    environment.filters["code"] = lambda text: Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
     with open(os.path.join(folder, "report.css"), encoding="utf-8") as handle:
         css = handle.read()
     verify, errors = report.config["verify"], [x for x in report.quantized if x.sqnr_db is not None]
@@ -182,9 +180,7 @@ def _runtime_row(report: RunReport, item: RuntimeResult, batch_sizes: List[int])
         "delta": delta,
         "agreement": agreement,
         "size": _bytes(item.size_bytes),
-        "latency": [
-            f"{item.latency_ms[str(s)]:.2f} ms" if str(s) in item.latency_ms else DASH for s in batch_sizes
-        ],
+        "latency": [f"{item.latency_ms[str(s)]:.2f} ms" if str(s) in item.latency_ms else DASH for s in batch_sizes],
     }
 
 

@@ -98,9 +98,7 @@ def thresholds(table: QuantTable, alphas: Mapping[str, float]) -> Dict[str, floa
     return found
 
 
-def describe_layers(
-    table: QuantTable, before: Mapping[str, float], after: Mapping[str, float]
-) -> List[LayerResult]:
+def describe_layers(table: QuantTable, before: Mapping[str, float], after: Mapping[str, float]) -> List[LayerResult]:
     """Returns a row for each quantized op of a table, without measurements."""
     layers = []
     for op in table.ops:
@@ -187,7 +185,5 @@ def _filled(layer: LayerResult, error: ErrorSums, histogram: Optional[StreamedHi
     update = {"sqnr_db": error.sqnr_db, "cosine": error.cosine}
     if histogram is None:
         return layer.model_copy(update=update)
-    clipped = (
-        histogram.beyond / histogram.total if histogram.total and layer.threshold_after is not None else None
-    )
+    clipped = histogram.beyond / histogram.total if histogram.total and layer.threshold_after is not None else None
     return layer.model_copy(update={**update, "histogram": histogram.result(), "clipped": clipped})

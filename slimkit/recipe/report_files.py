@@ -42,9 +42,7 @@ def assemble(run: Recipe, command: str) -> RunReport:
         network=run.network.about,
         data={"train": run.train_set.report(), "test": run.test_set.report()},
         results=run.results,
-        curves=Curves(
-            steps=curve.steps, loss=curve.loss, rate=curve.rate, evaluations=run.progress.evaluations
-        ),
+        curves=Curves(steps=curve.steps, loss=curve.loss, rate=curve.rate, evaluations=run.progress.evaluations),
         best_step=run.progress.best_step,
         quantized=run.layers,
         skipped=[_skipped(item) for item in run.summary["skipped"]],

@@ -29,9 +29,7 @@ class _Part(BaseModel):
 class RuntimeResult(_Part):
     """One model on one runtime."""
 
-    runtime: str = Field(
-        description="training (the training executor) or a row of slimkit.deploy.runtime.RUNTIMES."
-    )
+    runtime: str = Field(description="training (the training executor) or a row of slimkit.deploy.runtime.RUNTIMES.")
     title: str = Field(description="The runtime and its mode, for people.")
     model: str = Field(
         description="float: as given; simulated: with fake quantization; int8: the exported model in integer "
@@ -46,9 +44,7 @@ class RuntimeResult(_Part):
     top5: Optional[float] = Field(None, description="Top-5 accuracy, a fraction.")
     samples: int = Field(0, description="Images measured on.")
     size_bytes: Optional[int] = Field(None, description="Size on disk: program and parameters.")
-    latency_ms: Dict[str, float] = Field(
-        default_factory=dict, description="Batch size -> median milliseconds."
-    )
+    latency_ms: Dict[str, float] = Field(default_factory=dict, description="Batch size -> median milliseconds.")
     speed_ratio: Dict[str, float] = Field(
         default_factory=dict,
         description="Batch size -> float's time over this one's, median over alternating rounds.",
@@ -76,17 +72,11 @@ class LayerResult(_Part):
     activation: str = Field("", description="Its quantized input.")
     weight_bits: Optional[int] = Field(None, description="Bits of the weight.")
     activation_bits: Optional[int] = Field(None, description="Bits of the activation.")
-    threshold_before: Optional[float] = Field(
-        None, description="Clipping threshold observed before training."
-    )
-    threshold_after: Optional[float] = Field(
-        None, description="Clipping threshold after training (alpha or scale)."
-    )
+    threshold_before: Optional[float] = Field(None, description="Clipping threshold observed before training.")
+    threshold_after: Optional[float] = Field(None, description="Clipping threshold after training (alpha or scale).")
     clipped: Optional[float] = Field(None, description="Fraction of float values beyond threshold_after.")
     histogram: Optional[Histogram] = Field(None, description="Values of the activation in the float model.")
-    sqnr_db: Optional[float] = Field(
-        None, description="10 log10(|float|^2 / |float - simulated|^2) of the output."
-    )
+    sqnr_db: Optional[float] = Field(None, description="10 log10(|float|^2 / |float - simulated|^2) of the output.")
     cosine: Optional[float] = Field(None, description="Cosine of float and simulated output.")
 
 
@@ -116,17 +106,13 @@ class RunReport(_Part):
     title: str = Field(description="Network, method and bits.")
     created: str = Field(description="When the run ended, ISO 8601 with zone.")
     command: str = Field(description="The command that made it.")
-    seconds: Dict[str, float] = Field(
-        description="Wall time of each step, of training over all resumes, and total."
-    )
+    seconds: Dict[str, float] = Field(description="Wall time of each step, of training over all resumes, and total.")
     seed: int = Field(description="Seed of the run.")
     resumed: bool = Field(False, description="Whether the run was continued from a checkpoint.")
     config: Dict[str, Any] = Field(description="The whole config, defaults filled in.")
     config_file: str = Field(description="Where it was read from.")
     config_hash: str = Field(description="Hash of the keys that decide what is trained.")
-    environment: Dict[str, str] = Field(
-        description="Versions of slimkit, Python and packages, processor, system."
-    )
+    environment: Dict[str, str] = Field(description="Versions of slimkit, Python and packages, processor, system.")
     network: Dict[str, Any] = Field(description="Name, parameters, input shape, float weights.")
     data: Dict[str, Any] = Field(description="What each data set says of itself, skipped files included.")
     results: List[RuntimeResult] = Field(description="Accuracy, size and latency per model and runtime.")
@@ -134,12 +120,8 @@ class RunReport(_Part):
     best_step: int = Field(0, description="Step of the exported state.")
     quantized: List[LayerResult] = Field(description="The quantized ops, in the order of the network.")
     skipped: List[SkippedOp] = Field(description="What was not quantized and why.")
-    notes: List[str] = Field(
-        default_factory=list, description="What a reader should know: fall-backs, unused rules."
-    )
-    files: Dict[str, str] = Field(
-        default_factory=dict, description="What was written, relative to the output folder."
-    )
+    notes: List[str] = Field(default_factory=list, description="What a reader should know: fall-backs, unused rules.")
+    files: Dict[str, str] = Field(default_factory=dict, description="What was written, relative to the output folder.")
 
     def result(self, model: str, runtime: str = "") -> Optional[RuntimeResult]:
         """Returns the first result of a model that has an accuracy, on a runtime (any when empty)."""

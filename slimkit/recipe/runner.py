@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -109,15 +109,13 @@ class Recipe:
         self.train_set, self.test_set = build_datasets(
             config.data.model_dump(), num_classes=config.network.num_classes, seed=config.run.seed
         )
-        fact(
-            "data", f"{config.data.kind}, {len(self.train_set)} to train on, {len(self.test_set)} to test on"
-        )
+        fact("data", f"{config.data.kind}, {len(self.train_set)} to train on, {len(self.test_set)} to test on")
         fact("device", f"{config.run.place}, seed {config.run.seed}")
 
     # 2
     def convert(self) -> None:
         """Makes the float programs, evaluates them, inserts the quantizers and starts their scales."""
-        from slimkit.quant import QatTrainer
+        from slimkit.quant.qat import QatTrainer
 
         config = self.config
         self.network: FloatNetwork = load_network(config)
@@ -136,13 +134,16 @@ class Recipe:
             pact=config.pact,
             place=self.place,
             seed=config.run.seed,
+            layers=self.network.layers,
         )
         self.trainer.initialise(islice(self.train_batches.batches(), config.train.calibration_batches))
         summary = self.trainer.summary()
-        self.before = self._thresholds(summary)
+        self.before = self._thresholds()
+        left = len(summary["skipped"])
         self.screen.fact(
             "quantized",
-            f"{len(summary['quantized'])} ops; {len(summary['skipped'])} stay float (why: see the report)",
+            f"{len(summary['quantized'])} ops"
+            + (f"; {left} of those types stay float (why: see the report)" if left else ", all of those types"),
         )
         for rule in summary.get("unused_rules", []):
             self._note(f"The rule {rule} of quant.rules matched no op.")
@@ -158,8 +159,8 @@ class Recipe:
         self.results.append(RuntimeResult(runtime="training", title=TRAINING, model="float", **measured))
         self.screen.fact("float", f"top-1 {measured['top1'] * 100:.2f}% on {measured['samples']} test images")
 
-    def _thresholds(self, summary: Dict[str, Any]) -> Dict[str, float]:
-        return thresholds(self.trainer.table(), summary.get("alphas") or {})
+    def _thresholds(self) -> Dict[str, float]:
+        return thresholds(self.trainer.table(), self.trainer.alphas())
 
     # 3
     def train(self) -> None:
@@ -193,7 +194,7 @@ class Recipe:
         config = self.config
         self.screen.begin("exporting", None)
         prefix = os.path.join(self.output, EXPORTED)
-        self.trainer.export(prefix, fmt="onnx" if config.quant.onnx_format else "old")
+        self.trainer.export(prefix, fmt="onnx" if config.quant.onnx_format else "old", runtime="onednn")
         self.table = self.trainer.table()
         self.table.save(os.path.join(self.output, "int8", "quant_table.json"))
         self.layers = self._measure_layers()
@@ -207,20 +208,14 @@ class Recipe:
 
     def _measure_layers(self) -> List[LayerResult]:
         self.summary = self.trainer.summary()
-        layers = describe_layers(self.table, self.before, self._thresholds(self.summary))
+        layers = describe_layers(self.table, self.before, self._thresholds())
         if not self.config.report.layers or not layers:
             return layers
         feeds = slices(self.test_batches.batches(), self.config.report.images, self.network.image)
-        exact = self.trainer.float_model()
         self.screen.begin("measuring the layers", 2 * len(feeds))
-
-        def run_float(feed: Dict[str, np.ndarray], names: List[str]) -> List[np.ndarray]:
-            given = {name: feed[name] for name in exact.feeds}
-            return exact.run(given, fetch=names, place=self.place)
-
         try:
             return measure_layers(
-                layers, feeds, run_float, self.trainer.eval_step,
+                layers, feeds, self.trainer.float_step, self.trainer.eval_step,
                 bins=self.config.report.bins, tick=self.screen.advance,
             )  # fmt: skip
         except (SlimkitError, RuntimeError, ValueError, KeyError) as error:

@@ -14,9 +14,7 @@ __all__ = ["DataSection", "NetworkSection"]
 class NetworkSection(Section):
     """The float network to compress: built by name, or an inference model that is trained on."""
 
-    name: Optional[str] = Field(
-        None, description="A network of `slimkit.recipe.networks`, e.g. mobilenet_v3_small."
-    )
+    name: Optional[str] = Field(None, description="A network of `slimkit.recipe.networks`, e.g. mobilenet_v3_small.")
     model: Optional[str] = Field(
         None,
         description="An inference model instead of `name`: ppocr:cls, ppocr:det, ppocr:rec, or the path of a "
@@ -50,30 +48,20 @@ class DataSection(Section):
         description="ImageNet-style folder: list files or train/<class>/ and val/<class>/. With kind "
         "fashion_mnist it takes the place of the embedded images.",
     )
-    train_list: str = Field(
-        "train_list.txt", description="List of `path label` lines for training, below root."
-    )
-    val_list: str = Field(
-        "val_list.txt", description="List of `path label` lines for evaluation, below root."
-    )
+    train_list: str = Field("train_list.txt", description="List of `path label` lines for training, below root.")
+    val_list: str = Field("val_list.txt", description="List of `path label` lines for evaluation, below root.")
     image_size: Union[int, List[int]] = Field(32, description="Network input: one side, or [height, width].")
     resize_short: Optional[int] = Field(
         None,
         ge=1,
         description="imagenet, evaluation: short side before the centre crop; null: image_size * 256/224.",
     )
-    mean: Optional[List[float]] = Field(
-        None, description="Mean of x/255, three channels; null: the kind's own."
-    )
-    std: Optional[List[float]] = Field(
-        None, description="Deviation of x/255, three channels; null: the kind's own."
-    )
+    mean: Optional[List[float]] = Field(None, description="Mean of x/255, three channels; null: the kind's own.")
+    std: Optional[List[float]] = Field(None, description="Deviation of x/255, three channels; null: the kind's own.")
     channel_order: Optional[Literal["rgb", "bgr"]] = Field(None, description="null: the kind's own.")
     augment: bool = Field(True, description="Augment training images.")
     flip: float = Field(0.5, ge=0, le=1, description="Probability of a horizontal flip.")
-    shift: int = Field(
-        2, ge=0, le=14, description="fashion_mnist: random shift in pixels of the 28x28 original."
-    )
+    shift: int = Field(2, ge=0, le=14, description="fashion_mnist: random shift in pixels of the 28x28 original.")
     erase: float = Field(0.0, ge=0, le=1, description="Probability of erasing a random rectangle.")
     batch_size: int = Field(64, ge=1, description="Training batch.")
     eval_batch_size: int = Field(128, ge=1, description="Evaluation batch.")
@@ -87,15 +75,11 @@ class DataSection(Section):
     eval_limit: Optional[int] = Field(None, ge=1, description="Use only so many test samples.")
     train_samples: int = Field(4000, ge=2, description="text_lines: lines rendered for training.")
     eval_samples: int = Field(1000, ge=2, description="text_lines: lines rendered for evaluation.")
-    difficulty: float = Field(
-        1.0, ge=0, description="text_lines: 0 is clean print; 1 is as hard as scene text."
-    )
+    difficulty: float = Field(1.0, ge=0, description="text_lines: 0 is clean print; 1 is as hard as scene text.")
     languages: List[Literal["latin", "chinese"]] = Field(
         default_factory=lambda: ["latin", "chinese"], min_length=1, description="text_lines: scripts."
     )
-    fonts: List[str] = Field(
-        default_factory=list, description="text_lines: font files or folders, searched first."
-    )
+    fonts: List[str] = Field(default_factory=list, description="text_lines: font files or folders, searched first.")
     cache_dir: Optional[str] = Field(
         None, description='text_lines: where rendered lines are kept; null: the user\'s cache; "": nowhere.'
     )

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -18,11 +19,17 @@ __all__ = ["STEPS", "Screen", "ScreenWatcher", "show_results"]
 STEPS = ("Choose the quantization config", "Convert the model", "Train", "Save and verify")
 
 
+def _console() -> Console:
+    """Returns the terminal; what is redirected to a file is 120 columns wide, not rich's 80."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
 class Screen:
     """The terminal of one run; a context manager, since the bar is live while it is entered."""
 
     def __init__(self, console: Optional[Console] = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or _console()
         self._bar = Progress(
             TextColumn("     {task.description}"),
             BarColumn(bar_width=32),
@@ -52,11 +59,19 @@ class Screen:
 
     def fact(self, name: str, value: Any) -> None:
         """Prints one fact under a step."""
-        self.console.print(f"     [dim]{escape(name):<12}[/] {escape(str(value))}")
+        self._row(f"[dim]{escape(name)}[/]", str(value))
 
     def warn(self, text: str) -> None:
         """Prints something the user should know."""
-        self.console.print(f"     [yellow]note[/]         {escape(text)}")
+        self._row("[yellow]note[/]", text)
+
+    def _row(self, name: str, text: str) -> None:
+        """Prints a name and a text that wraps beside it."""
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=12)
+        grid.add_column(overflow="fold")
+        grid.add_row(name, escape(text))
+        self.console.print(Padding(grid, (0, 0, 0, 5), expand=False))
 
     def begin(self, description: str, total: Optional[int]) -> None:
         """Starts the bar anew for some work; ``total`` None pulses."""
@@ -79,12 +94,12 @@ class Screen:
     def table(self, columns: Sequence[str], rows: Sequence[Tuple[str, ...]]) -> None:
         """Prints a table; columns after the second are numbers."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("     ")
         for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index > 1 else "left", no_wrap=True)
+            right = index > 1
+            table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
         for row in rows:
-            table.add_row("", *(escape(cell) for cell in row))
-        self.console.print(table)
+            table.add_row(*(escape(cell) for cell in row))
+        self.console.print(Padding(table, (0, 0, 0, 5), expand=False))
 
 
 class ScreenWatcher(Watcher):
@@ -134,4 +149,4 @@ def show_results(screen: Screen, report: RunReport) -> None:
         if row["status"] in ("failed", "unavailable"):
             screen.warn(f"{row['runtime']}: {' '.join(row['notes'])}")
     screen.console.print()
-    screen.line(f"     {verdict(report)}", style="bold")
+    screen.console.print(Padding(f"[bold]{escape(verdict(report))}[/]", (0, 0, 1, 5), expand=False))

@@ -92,12 +92,8 @@ def line_chart(
     parts = [_open(title, width, height)]
     for value in ticks(low, high, 4):
         text = f"{value * 100:.4g}%" if percent else _number(value)
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{sy(value):.1f}" y2="{sy(value):.1f}"/>'
-        )
-        parts.append(
-            f'<text class="tick" x="{left - 7}" y="{sy(value) + 4:.1f}" text-anchor="end">{text}</text>'
-        )
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{sy(value):.1f}" y2="{sy(value):.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 7}" y="{sy(value) + 4:.1f}" text-anchor="end">{text}</text>')
     for value in ticks(x_low, x_high, 5):
         parts.append(
             f'<text class="tick" x="{sx(value):.1f}" y="{height - bottom + 16}" text-anchor="middle">'
@@ -119,9 +115,7 @@ def line_chart(
     if dots:
         for x, y in finite:
             tip = f"{_number(x)}: {y * 100:.2f}%" if percent else f"{_number(x)}: {_number(y)}"
-            parts.append(
-                f'<circle class="dot" cx="{sx(x):.1f}" cy="{sy(y):.1f}" r="3.5"><title>{tip}</title></circle>'
-            )
+            parts.append(f'<circle class="dot" cx="{sx(x):.1f}" cy="{sy(y):.1f}" r="3.5"><title>{tip}</title></circle>')
     return "".join([*parts, "</svg>"])
 
 
@@ -175,9 +169,7 @@ def histogram(
     for value in ticks(x_low, x_high, 4):
         anchor = "start" if sx(value) < left + 12 else "end" if sx(value) > width - right - 12 else "middle"
         x = sx(value)
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{height - 4}" text-anchor="{anchor}">{_number(value)}</text>'
-        )
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{height - 4}" text-anchor="{anchor}">{_number(value)}</text>')
     return "".join([*parts, "</svg>"])
 
 

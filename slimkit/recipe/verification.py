@@ -74,9 +74,7 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
     from slimkit.deploy.verify import verify
 
     settings = subject.settings
-    wanted = [
-        name for key, names in RUNTIMES_OF.items() if getattr(settings, key) != "skip" for name in names
-    ]
+    wanted = [name for key, names in RUNTIMES_OF.items() if getattr(settings, key) != "skip" for name in names]
     missing = {name: reason for name in wanted for reason in [_missing(name)] if reason}
     there = [name for name in wanted if name not in missing]
     results: List[RuntimeResult] = []
@@ -92,9 +90,7 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
             results = [_result(row, samples, subject.activation_bits) for row in report.rows]
         except SlimkitError as error:
             results = [
-                RuntimeResult(
-                    runtime=name, title=_title(name), model="int8", status="failed", reason=str(error)
-                )
+                RuntimeResult(runtime=name, title=_title(name), model="int8", status="failed", reason=str(error))
                 for name in there
             ]
     return results + [

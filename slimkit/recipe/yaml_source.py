@@ -82,9 +82,7 @@ def _shown(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def _convert(
-    loader: _CoreLoader, node: yaml.Node, path: KeyPath, name: str, places: Dict[KeyPath, str]
-) -> Any:
+def _convert(loader: _CoreLoader, node: yaml.Node, path: KeyPath, name: str, places: Dict[KeyPath, str]) -> Any:
     """Turns a YAML node into plain values, recording the line of every key and list item."""
     places.setdefault(path, f"{name}:{node.start_mark.line + 1}")
     if isinstance(node, yaml.MappingNode):
@@ -94,9 +92,7 @@ def _convert(
             key = loader.construct_object(key_node, deep=True)
             place = f"{name}:{key_node.start_mark.line + 1}"
             if not isinstance(key, str):
-                raise ConfigError(
-                    f"{place}: a key must be a name, not {key!r}; quote it if it is meant as text."
-                )
+                raise ConfigError(f"{place}: a key must be a name, not {key!r}; quote it if it is meant as text.")
             if key in result:
                 dotted = ".".join(map(str, (*path, key)))
                 raise ConfigError(f"{place}: the key {dotted} is given twice in this file; keep one of them.")
