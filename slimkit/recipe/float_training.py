@@ -23,11 +23,11 @@ from slimkit.files import atomic_write
 from slimkit.recipe import networks
 from slimkit.recipe.config import config_hash
 from slimkit.recipe.data import Dataset, build_datasets
-from slimkit.recipe.depthwise import fast_depthwise
 from slimkit.recipe.float_config import FloatConfig
 from slimkit.recipe.metrics import Accuracy
 from slimkit.recipe.schedule import learning_rate
 from slimkit.recipe.schema import OptimizerSection
+from slimkit.recipe.small_maps import fast_small_maps
 from slimkit.recipe.weights import load_weights, save_weights
 
 __all__ = ["estimate_batch_norm", "evaluate", "train_float"]
@@ -194,9 +194,7 @@ class _Run:
             raise TrainingError(f"There is no checkpoint {path} to resume; run without --resume.")
         content = paddle.load(str(path), return_numpy=True)
         if content["config"] != config_hash(self.config):
-            raise TrainingError(
-                f"{path} was made with another config; run without --resume, or into another folder."
-            )
+            raise TrainingError(f"{path} was made with another config; run without --resume, or into another folder.")
         for key, tensor in self.state.items():
             tensor.set_value(content["network"][key])
         self.average.values, self.average.step = content["average"], content["average_step"]
@@ -257,13 +255,11 @@ def train_float(
         TrainingError: the loss is not finite, or the checkpoint does not fit.
     """
     console = console or Console(quiet=True)
-    with (
-        paddle.utils.unique_name.guard()
-    ):  # the optimizer's state goes by names; make them the same each time
+    with paddle.utils.unique_name.guard():  # the optimizer's state goes by names; make them the same each time
         run = _Run(config)
         if resume:
             run.resume()
-        with fast_depthwise(run.network):
+        with fast_small_maps(run.network):
             while run.epoch < config.train.epochs:
                 console.print(_epoch(run))
                 if on_epoch:

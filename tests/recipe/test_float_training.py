@@ -13,33 +13,41 @@ import pytest
 from slimkit.errors import TrainingError
 from slimkit.recipe import networks
 from slimkit.recipe.data import build_datasets
-from slimkit.recipe.depthwise import fast_depthwise
 from slimkit.recipe.float_config import FloatConfig
 from slimkit.recipe.float_training import estimate_batch_norm, evaluate, train_float
+from slimkit.recipe.small_maps import fast_small_maps
 from slimkit.recipe.weights import embedded_path, load_weights
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2), (7, 3)])
 @pytest.mark.parametrize("size", [(6, 6), (1, 1), (7, 4), (16, 3)])
-def test_fast_depthwise_is_the_convolution(kernel: int, stride: int, size: tuple) -> None:
+def test_depthwise_of_small_maps_is_the_convolution(kernel: int, stride: int, size: tuple) -> None:
+    _compare(paddle.nn.Conv2D(5, 5, kernel, stride=stride, padding=kernel // 2, groups=5, bias_attr=False), size)
+
+
+@pytest.mark.parametrize("bias", [None, False])
+@pytest.mark.parametrize("size", [(4, 4), (1, 1), (3, 2), (7, 7)])
+def test_pointwise_of_small_maps_is_the_convolution(bias: Any, size: tuple) -> None:
+    _compare(paddle.nn.Conv2D(5, 7, 1, bias_attr=bias), size)
+
+
+def _compare(original: paddle.nn.Conv2D, size: tuple) -> None:
+    """Compares outputs and gradients with and without the stand-in."""
     paddle.seed(0)
-    layer = paddle.nn.Sequential(
-        paddle.nn.Conv2D(5, 5, kernel, stride=stride, padding=kernel // 2, groups=5, bias_attr=False)
-    )
-    original = layer[0]
+    layer = paddle.nn.Sequential(original)
     x = paddle.randn([2, 5, *size])
     x.stop_gradient = False
 
     def run() -> list:
         out = layer(x)
         (out * out).sum().backward()
-        values = [out.numpy(), x.grad.numpy(), original.weight.grad.numpy()]
+        values = [out.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in original.parameters())]
         x.clear_grad()
-        original.weight.clear_grad()
+        original.clear_gradients()
         return values
 
     want = run()
-    with fast_depthwise(layer):
+    with fast_small_maps(layer):
         assert layer[0] is not original
         got = run()
     assert layer[0] is original
@@ -47,9 +55,10 @@ def test_fast_depthwise_is_the_convolution(kernel: int, stride: int, size: tuple
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_fast_depthwise_leaves_other_convolutions_and_restores_on_error() -> None:
+def test_fast_small_maps_leaves_other_convolutions_and_restores_on_error() -> None:
     convolutions = [
         paddle.nn.Conv2D(4, 8, 3),
+        paddle.nn.Conv2D(8, 8, 1, stride=2),
         paddle.nn.Conv2D(8, 8, 3, groups=2, bias_attr=False),
         paddle.nn.Conv2D(8, 8, 3, groups=8),
         paddle.nn.Conv2D(8, 8, 3, groups=8, dilation=2, bias_attr=False),
@@ -57,8 +66,8 @@ def test_fast_depthwise_leaves_other_convolutions_and_restores_on_error() -> Non
     ]
     layer = paddle.nn.Sequential(*convolutions)
     with pytest.raises(ZeroDivisionError):
-        with fast_depthwise(layer):
-            assert [a is b for a, b in zip(layer, convolutions)] == [True] * 4 + [False]
+        with fast_small_maps(layer):
+            assert [a is b for a, b in zip(layer, convolutions)] == [True] * 5 + [False]
             raise ZeroDivisionError
     assert all(a is b for a, b in zip(layer, convolutions))
 
@@ -71,9 +80,7 @@ def test_batch_norm_estimate_is_the_mean_over_batches() -> None:
     norm = network.backbone[0]
     images = [b["image"] for b in train.batches(0)]
     np.testing.assert_allclose(norm._mean.numpy(), np.mean([i.mean((0, 2, 3)) for i in images], 0), rtol=1e-4)
-    np.testing.assert_allclose(
-        norm._variance.numpy(), np.mean([i.var((0, 2, 3)) for i in images], 0), rtol=1e-3
-    )
+    np.testing.assert_allclose(norm._variance.numpy(), np.mean([i.var((0, 2, 3)) for i in images], 0), rtol=1e-3)
     assert norm._momentum == 0.9 and not network.training
 
 
@@ -132,7 +139,7 @@ def test_embedded_weights_are_as_accurate_as_their_card_says() -> None:
     network = networks.build("mobilenet_v3_small", num_classes=10)
     assert load_weights(network.backbone, path) == []
     _, test = build_datasets(_data(image_size=card["image_size"], eval_batch_size=200), num_classes=10)
-    with fast_depthwise(network):
+    with fast_small_maps(network):
         accuracy = evaluate(network, test)
     assert accuracy["top1"] == pytest.approx(card["top1"], abs=0.002)
     assert path.stat().st_size == card["bytes"] < 6e6
