@@ -96,12 +96,15 @@ def _read_tensor(cursor: _Cursor, name: str) -> np.ndarray:
     return np.frombuffer(raw, dtype=dtype).reshape(shape).copy()
 
 
-def _check_shape(path: Path, name: str, array: np.ndarray, shape: Tuple[int, ...]) -> None:
-    if shape != tuple(array.shape):
+def _fit(path: Path, name: str, array: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+    """Returns the array in the program's shape; PaddleSlim writes scales of [8] as [1, 8], of [1] as []."""
+    without_ones = [size for size in shape if size != 1]
+    if without_ones != [size for size in array.shape if size != 1]:
         raise ModelError(
             f"{path} has shape {list(array.shape)} where the model's parameter {name} is {list(shape)}: model and "
             "parameter file are of different models; give the pair written by one export."
         )
+    return array.reshape(shape)
 
 
 def read_combined(path: Union[str, Path], shapes: Mapping[str, Sequence[int]]) -> Dict[str, np.ndarray]:
@@ -121,8 +124,7 @@ def read_combined(path: Union[str, Path], shapes: Mapping[str, Sequence[int]]) -
     cursor = _Cursor(_bytes_of(path), path)
     found = {}
     for name in sorted(shapes):
-        found[name] = _read_tensor(cursor, name)
-        _check_shape(path, name, found[name], tuple(shapes[name]))
+        found[name] = _fit(path, name, _read_tensor(cursor, name), tuple(shapes[name]))
     if cursor.at != len(cursor.data):
         raise ModelError(
             f"{path} holds more than the model's {len(shapes)} parameters ({len(cursor.data) - cursor.at} bytes are "
@@ -137,8 +139,7 @@ def read_separate(folder: Union[str, Path], shapes: Mapping[str, Sequence[int]])
     for name in sorted(shapes):
         path = Path(folder) / name
         cursor = _Cursor(_bytes_of(path), path)
-        found[name] = _read_tensor(cursor, name)
-        _check_shape(path, name, found[name], tuple(shapes[name]))
+        found[name] = _fit(path, name, _read_tensor(cursor, name), tuple(shapes[name]))
     return found
 
 

@@ -23,7 +23,9 @@ def load(key, model, params, mode, optimized_to=None):
     config.enable_new_executor(False)
     config.set_cpu_math_library_num_threads(THREADS)
     config.disable_glog_info()
-    if mode != "plain":
+    if mode == "plain":
+        config.disable_mkldnn()  # it is on by default, and refuses some simulated models
+    else:
         config.enable_mkldnn()
     if mode == "int8":
         config.enable_mkldnn_int8()

@@ -1,0 +1,68 @@
+"""The plain sentences of a verification: why int8 is or is not faster, and what to distrust."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import List
+
+from slimkit.deploy.verify_report import VerifyRow
+
+__all__ = ["hazard_notes", "speed_notes"]
+
+NOT_FASTER = 1.05  # float time over int8 time below which int8 counts as not faster
+
+
+def hazard_notes(row: VerifyRow) -> List[str]:
+    """One sentence per kind of hazard, with how often and where first."""
+    kinds = Counter((hazard["op"], hazard["problem"]) for hazard in row.hazards)
+    notes = []
+    for (op, problem), count in kinds.items():
+        first = next(h for h in row.hazards if (h["op"], h["problem"]) == (op, problem))
+        where = first["weight"] or first["output"]
+        times = f"{count} {op} ops (first: {where})" if count > 1 else f"{op} {where}"
+        notes.append(f"Distrust the int8 result of {times}: {problem}.")
+    return notes
+
+
+def speed_notes(base: VerifyRow, row: VerifyRow) -> List[str]:
+    """Says what was executed and, for each batch size, whether int8 is faster and if not, why."""
+    notes = []
+    if row.int8_primitives is not None:
+        total = row.int8_primitives + (row.float_primitives or 0)
+        notes.append(f"{row.int8_primitives} of {total} convolutions and matrix products ran in int8.")
+        if row.int8_primitives == 0:
+            notes.append("Nothing ran in int8: the model has no quantize ops that oneDNN recognises.")
+    if row.fallback:
+        reasons = Counter(item["reason"] for item in row.fallback)
+        listed = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
+        notes.append(f"Left float: {listed}.")
+    for size, ratio in sorted(row.speed_ratio.items()):
+        if ratio < NOT_FASTER:
+            notes.append(f"int8 is not faster at batch {size} ({ratio:.2f}x): {_why_slow(row, size)}.")
+        else:
+            notes.append(f"int8 is {ratio:.2f}x as fast as float at batch {size}.")
+    return notes
+
+
+def _why_slow(row: VerifyRow, size: int) -> str:
+    profile = row.profile
+    latency = row.latency.get(size)
+    if not profile:
+        return "the profile is not known"
+    smallest = min(row.latency) if row.latency else size
+    compute = profile.get("int8 compute", 0.0)
+    moved = profile.get("reorder", 0.0) + profile.get("other", 0.0)
+    left = profile.get("float compute", 0.0)
+    if latency is not None and size == smallest:
+        inside = sum(profile.values())
+        if inside < 0.6 * latency.median_ms:
+            share = 100 * (1 - inside / latency.median_ms)
+            return (
+                f"about {share:.0f}% of the time is the runtime's own cost per op, not arithmetic "
+                f"(oneDNN worked {inside:.2f} of {latency.median_ms:.2f} ms)"
+            )
+    if left > compute:
+        return f"most arithmetic stayed float ({left:.2f} ms against {compute:.2f} ms in int8)"
+    if moved > compute:
+        return f"quantizing, dequantizing and float ops between the convolutions take {moved:.2f} ms, int8 {compute:.2f} ms"
+    return f"the convolutions are too small for int8 to pay ({compute:.2f} ms of arithmetic)"

@@ -1,0 +1,289 @@
+"""Runs a float model and its quantized form where they will be deployed, and reports what that gave.
+
+Outputs are compared batch by batch, so memory does not grow with the number of samples. Latency of float and
+int8 is measured in one process, in alternating rounds, on the same pinned threads.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from slimkit.deploy import paddle_inference
+from slimkit.deploy.compare import AgreementCounter
+from slimkit.deploy.notes import hazard_notes, speed_notes
+from slimkit.deploy.runtime import RUNTIMES, get_runtime, latency_of
+from slimkit.deploy.session import Feed, WorkerSession, named_feed
+from slimkit.deploy.size import model_size
+from slimkit.deploy.verify_report import VerifyReport, VerifyRow
+from slimkit.errors import DataError, RuntimeFailedError, RuntimeUnavailableError
+
+__all__ = ["Metric", "verify"]
+
+Metric = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], float]
+PathLike = Union[str, Path]
+
+
+def verify(
+    float_prefix: PathLike,
+    quant_prefix: PathLike,
+    samples: Sequence[Feed],
+    labels: Optional[Sequence[np.ndarray]] = None,
+    metric: Optional[Metric] = None,
+    runtimes: Sequence[str] = ("paddle",),
+    *,
+    reference: Optional[Sequence[np.ndarray]] = None,
+    batch_sizes: Sequence[int] = (1, 8),
+    threads: int = 1,
+    latency_seconds: float = 2.0,
+    metric_name: str = "top-1",
+    lite_python: Optional[PathLike] = None,
+) -> VerifyReport:
+    """Verifies a quantized model against its float model.
+
+    Args:
+        float_prefix: the float model, ``.pdmodel``/``.pdiparams``.
+        quant_prefix: the quantized model, old or onnx format.
+        samples: batches, each a dict by input name, a list in input order, or one array.
+        labels: each batch's labels, (N,) or (N, 1).
+        metric: from the first outputs of all batches and all labels to a number; top-1 accuracy by default.
+        runtimes: keys of ``RUNTIMES``.
+        reference: first output of the simulated (trained) model for each batch; by default the quantized model
+            run in float on Paddle Inference without its int8 passes.
+        batch_sizes: latency is measured at these.
+        threads: CPU threads for latency.
+        latency_seconds: about how long each model is timed at each batch size; 0 leaves latency out.
+        metric_name: what ``metric`` is called in the report.
+        lite_python: interpreter with ``paddlelite``, see ``lite_interpreter.find_interpreter``.
+
+    Returns:
+        A report whose first row is the float model on Paddle Inference.
+
+    Raises:
+        DataError: no samples, or labels that do not fit them.
+        ModelError: a model is not there.
+        RuntimeFailedError: the float model cannot be run at all.
+        ConfigError: an unknown runtime.
+    """
+    batches = list(samples)
+    _check(batches, labels)
+    for name in runtimes:
+        get_runtime(name)
+    job = _Job(float_prefix, quant_prefix, batches, labels, metric, batch_sizes, threads, latency_seconds)
+    rows, simulated = _paddle_rows(job, reference)
+    for name in runtimes:
+        if name != "paddle":
+            from slimkit.deploy.verify_lite import lite_rows
+
+            rows += lite_rows(job, name, simulated, rows[0], lite_python)
+    named = metric_name if labels is not None else None
+    return VerifyReport(rows, sum(map(_rows_of, batches)), threads, named, machine())
+
+
+class _Job:
+    """What is to be verified, and the accounting shared by the runtimes."""
+
+    def __init__(
+        self,
+        float_prefix: PathLike,
+        quant_prefix: PathLike,
+        batches: List[Feed],
+        labels: Optional[Sequence[np.ndarray]],
+        metric: Optional[Metric],
+        batch_sizes: Sequence[int],
+        threads: int,
+        latency_seconds: float,
+    ) -> None:
+        self.float_prefix, self.quant_prefix = float_prefix, quant_prefix
+        self.batches, self.labels, self.metric = batches, labels, metric
+        self.batch_sizes, self.threads, self.latency_seconds = batch_sizes, threads, latency_seconds
+
+    def accuracy(self, scores: Scores) -> Optional[float]:
+        """The metric of a run, None without labels."""
+        if self.labels is None or not scores.samples:
+            return None
+        if self.metric is not None:
+            return float(self.metric(scores.kept, self.labels))
+        return scores.right / scores.samples
+
+
+class Scores:
+    """First outputs of one run: counted for top-1, kept only when a metric wants all of them."""
+
+    def __init__(self, keep: bool) -> None:
+        self.keep, self.kept = keep, []  # type: Tuple[bool, List[np.ndarray]]
+        self.right = self.samples = 0
+
+    def add(self, output: np.ndarray, labels: Optional[np.ndarray]) -> None:
+        if self.keep:
+            self.kept.append(output)
+        self.samples += len(output)
+        if labels is not None and output.ndim == 2:
+            self.right += int((output.argmax(1) == np.asarray(labels).reshape(-1)).sum())
+
+
+def _paddle_rows(
+    job: _Job, reference: Optional[Sequence[np.ndarray]]
+) -> Tuple[List[VerifyRow], List[np.ndarray]]:
+    """Rows float, simulated and int8 of Paddle Inference, and the simulated outputs of each batch."""
+    rows = {
+        "float": VerifyRow("paddle", "Paddle Inference, float", "float", size_bytes=model_size(job.float_prefix).total),
+        "plain": VerifyRow("paddle", "Paddle Inference, simulated", "simulated"),
+        "int8": VerifyRow("paddle", "Paddle Inference, oneDNN int8", "int8"),
+    }
+    rows["plain"].size_bytes = rows["int8"].size_bytes = model_size(job.quant_prefix).total
+    models = {"float": job.float_prefix, "plain": job.quant_prefix, "int8": job.quant_prefix}
+    simulated: List[np.ndarray] = []
+    float_outputs: List[np.ndarray] = []
+    for mode, row in rows.items():
+        try:
+            outputs = _run_one(job, models[mode], mode, row, float_outputs, reference or simulated)
+        except RuntimeFailedError as error:
+            if mode == "float":
+                raise
+            row.error = str(error)
+            continue
+        if mode == "float":
+            float_outputs = outputs
+        elif mode == "plain":
+            simulated = outputs
+    if rows["int8"].error is None:
+        _int8_evidence(job, rows["int8"])
+    if job.latency_seconds > 0:
+        _paddle_latency(job, rows)
+    rows["int8"].notes += hazard_notes(rows["int8"]) + speed_notes(rows["float"], rows["int8"])
+    return list(rows.values()), list(reference) if reference is not None else simulated
+
+
+def _run_one(
+    job: _Job,
+    model: PathLike,
+    mode: str,
+    row: VerifyRow,
+    float_outputs: Sequence[np.ndarray],
+    simulated: Sequence[np.ndarray],
+) -> List[np.ndarray]:
+    with paddle_inference.open_session(job.threads, pin=False) as session:
+        paddle_inference.load(session, "model", model, mode)
+        return collect(job, session, str(model), row, float_outputs, simulated)
+
+
+def collect(
+    job: _Job,
+    session: WorkerSession,
+    subject: str,
+    row: VerifyRow,
+    float_outputs: Sequence[np.ndarray],
+    simulated: Sequence[np.ndarray],
+) -> List[np.ndarray]:
+    """Runs a loaded model ("model") over the batches, fills accuracy and agreements of ``row``.
+
+    Returns:
+        The first output of each batch.
+    """
+    scores = Scores(job.metric is not None)
+    to_float, to_simulated = AgreementCounter(), AgreementCounter()
+    outputs = []
+    for index, batch in enumerate(job.batches):
+        first = session.run("model", batch, subject=subject)[0]
+        scores.add(first, None if job.labels is None else np.asarray(job.labels[index]))
+        if float_outputs:
+            to_float.add(first, float_outputs[index])
+        if len(simulated):
+            to_simulated.add(first, np.asarray(simulated[index]))
+        outputs.append(first)
+    row.accuracy = job.accuracy(scores)
+    row.against_float = to_float.result() if float_outputs else None
+    row.against_simulated = to_simulated.result() if len(simulated) else None
+    return outputs
+
+
+def _int8_evidence(job: _Job, row: VerifyRow) -> None:
+    try:
+        found = paddle_inference.executed_precision(job.quant_prefix, one_batch(job.batches, 1), threads=job.threads)
+    except RuntimeFailedError as error:
+        row.notes.append(f"What oneDNN executed could not be profiled: {error}")
+        return
+    row.int8_primitives, row.float_primitives = found["int8"], found["float"]
+    row.fallback, row.hazards = found["fallback"], found["hazards"]
+    row.profile = found["ms"]
+
+
+def _paddle_latency(job: _Job, rows: Mapping[str, VerifyRow]) -> None:
+    models: List[Tuple[PathLike, str]] = [(job.float_prefix, "float")]
+    if rows["int8"].error is None:
+        models.append((job.quant_prefix, "int8"))
+    with paddle_inference.open_session(job.threads) as session:
+        for model, mode in models:
+            paddle_inference.load(session, mode, model, mode)
+        for size in job.batch_sizes:
+            keys = [mode for _, mode in models]
+            batch = one_batch(job.batches, size)
+            times = session.bench(keys, batch, budget_seconds=job.latency_seconds)
+            for key in keys:
+                rows[key].latency[size] = latency_of(times[key], job.threads)
+            if len(keys) == 2:
+                rows["int8"].speed_ratio[size] = ratio(times["float"], times["int8"])
+
+
+def ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Median over the rounds of (one's time / other's), which drift of the machine does not touch."""
+    pairs = zip(one["wall_ms"], other["wall_ms"])
+    return float(np.median([np.median(a) / np.median(b) for a, b in pairs]))
+
+
+def one_batch(batches: Sequence[Feed], size: int) -> Dict[str, np.ndarray]:
+    """The first ``size`` samples as one batch; repeats them when there are fewer."""
+    first = batches[0]
+    names = list(first) if isinstance(first, Mapping) else [str(i) for i in range(_inputs_of(first))]
+    gathered: Dict[str, List[np.ndarray]] = {name: [] for name in names}
+    have = 0
+    for batch in batches:
+        for name, array in named_feed(batch, names).items():
+            gathered[name].append(array)
+        have += _rows_of(batch)
+        if have >= size:
+            break
+    joined = {name: np.concatenate(arrays) for name, arrays in gathered.items()}
+    take = np.arange(size) % have
+    full = {name: array[take] for name, array in joined.items()}
+    return full if isinstance(first, Mapping) else list(full.values())  # type: ignore[return-value]
+
+
+def _inputs_of(batch: Feed) -> int:
+    return 1 if isinstance(batch, np.ndarray) else len(batch)
+
+
+def _rows_of(batch: Feed) -> int:
+    arrays = list(batch.values()) if isinstance(batch, Mapping) else [batch]
+    return len(arrays[0] if isinstance(batch, (np.ndarray, Mapping)) else batch[0])  # type: ignore[index]
+
+
+def _check(batches: Sequence[Feed], labels: Optional[Sequence[np.ndarray]]) -> None:
+    if not batches:
+        raise DataError("There are no samples to verify with; give at least one batch.")
+    if labels is None:
+        return
+    if len(labels) != len(batches):
+        raise DataError(f"There are {len(batches)} batches of samples and {len(labels)} of labels; give one for each.")
+    for index, (batch, label) in enumerate(zip(batches, labels)):
+        if len(label) != _rows_of(batch):
+            raise DataError(f"Batch {index} has {_rows_of(batch)} samples and {len(label)} labels.")
+
+
+def machine() -> Dict[str, str]:
+    """The CPU that the numbers were measured on."""
+    model = platform.processor() or platform.machine()
+    flags = ""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"model name\s*:\s*(.*)", text)
+        model = found.group(1).strip() if found else model
+        flags = " ".join(flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if re.search(rf"\b{flag}\b", text))
+    except OSError:
+        pass  # not Linux
+    return {"cpu": model, "isa": flags, "runtimes": ", ".join(RUNTIMES)}
