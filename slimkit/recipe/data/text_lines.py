@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
+import PIL
 
 from slimkit.errors import SlimkitError
 from slimkit.files import atomic_write
@@ -101,10 +102,9 @@ class TextLines(Dataset):
         return ready, index % 2
 
     def _cache_key(self) -> str:
-        files = [
-            (script, p.name, p.stat().st_size) for script, paths in sorted(self._fonts.items()) for p in paths
-        ]
-        text = repr((RENDERING, cv2.__version__, self._words, self._samples, self._difficulty, files))
+        files = [(script, p.name, p.stat().st_size) for script, paths in sorted(self._fonts.items()) for p in paths]
+        versions = (RENDERING, cv2.__version__, PIL.__version__)
+        text = repr((versions, self._words, self._samples, self._difficulty, files))
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def _cached(self, folder: Path) -> List[np.ndarray]:
