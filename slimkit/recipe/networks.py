@@ -29,7 +29,6 @@ class _Row:
 NETWORKS: Dict[str, _Row] = {
     "alexnet": _Row(models.alexnet),
     "densenet121": _Row(models.densenet121),
-    "lenet": _Row(models.LeNet),
     "mobilenet_v1": _Row(models.mobilenet_v1, scales=True),
     "mobilenet_v2": _Row(models.mobilenet_v2, scales=True),
     "mobilenet_v3_large": _Row(models.mobilenet_v3_large, scales=True),
@@ -71,9 +70,7 @@ class TrainingNetwork(nn.Layer):
         return logits, loss
 
 
-def build(
-    name: str, *, num_classes: int, scale: float = 1.0, label_smoothing: float = 0.0
-) -> TrainingNetwork:
+def build(name: str, *, num_classes: int, scale: float = 1.0, label_smoothing: float = 0.0) -> TrainingNetwork:
     """Makes a network of the table, with random weights (seed them with ``paddle.seed``).
 
     Args:

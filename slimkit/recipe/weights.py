@@ -6,6 +6,7 @@ An ``.npz`` holds a layer's ``state_dict`` under its own keys; matrices may be f
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional
@@ -55,7 +56,15 @@ def read_weights(path: Path) -> Dict[str, np.ndarray]:
 
             loaded = paddle.load(str(path))
             values = {key: np.asarray(value) for key, value in loaded.items() if hasattr(value, "shape")}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        zipfile.BadZipFile,
+        EOFError,
+        RuntimeError,
+        pickle.PickleError,
+    ) as error:
         raise ModelError(
             f"{path} cannot be read as weights ({type(error).__name__}); it must be a .npz or .pdparams file."
         ) from None
@@ -108,10 +117,7 @@ def save_weights(state: Mapping[str, np.ndarray], path: Path, *, half: bool = Tr
         path: where to.
         half: keep arrays of two or more axes as float16; vectors (biases, batch-norm) stay float32.
     """
-    stored = {
-        k: v.astype(np.float16) if half and v.ndim > 1 and v.dtype == np.float32 else v
-        for k, v in state.items()
-    }
+    stored = {k: v.astype(np.float16) if half and v.ndim > 1 and v.dtype == np.float32 else v for k, v in state.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, **stored)  # type: ignore[arg-type]
     atomic_write(path, stream.getvalue())

@@ -34,9 +34,7 @@ def _folders(root: Path) -> Path:
 def _lists(root: Path) -> Path:
     for i in range(4):
         _write(root / "pics" / f"im {i}.jpg", 60 * i)
-    (root / "train_list.txt").write_text(
-        "pics/im 0.jpg 0\npics/im 1.jpg\t1\n\npics/im 2.jpg 1\n", encoding="utf-8"
-    )
+    (root / "train_list.txt").write_text("pics/im 0.jpg 0\npics/im 1.jpg\t1\n\npics/im 2.jpg 1\n", encoding="utf-8")
     (root / "val_list.txt").write_text("pics/im 3.jpg 0\n", encoding="utf-8")
     return root
 

@@ -72,6 +72,8 @@ def _imagenet(config: Mapping[str, Any], num_classes: int, seed: int) -> Pair:
     from slimkit.recipe.data.image_folder import ImageFolder
     from slimkit.recipe.data.image_index import index_folder
 
+    if not config["root"]:
+        raise DataError("data.kind is imagenet, but data.root is not set; set it to the folder of the images.")
     index = index_folder(
         config["root"], train_list=config["train_list"], val_list=config["val_list"], num_classes=num_classes
     )
@@ -88,6 +90,8 @@ def _text_lines(config: Mapping[str, Any], num_classes: int, seed: int) -> Pair:
     from slimkit.recipe.data.text_lines import CLASS_NAMES, INPUT_SIZE, TextLines
 
     check_classes(num_classes, list(CLASS_NAMES), "text_lines")
+    if config["root"]:
+        raise DataError("data.root is set, but text_lines are rendered, not read; remove data.root.")
     size = image_size(config["image_size"])
     if size != INPUT_SIZE:
         raise DataError(
