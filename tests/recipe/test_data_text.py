@@ -131,6 +131,8 @@ def test_build_from_config(tmp_path: Path) -> None:
     train, test = build_datasets(section(**keys), num_classes=2)
     assert next(train.batches())["image"].shape == (5, 3, 48, 192)
     assert len(test) == 6 and test.report()["fonts"][0].startswith("DejaVu")
+    with pytest.raises(DataError, match=r"data.root is set, but text_lines are rendered"):
+        build_datasets(section(**keys, root="x"), num_classes=2)
     with pytest.raises(DataError, match=r"set network.num_classes=2"):
         build_datasets(section(**keys), num_classes=4)
     with pytest.raises(DataError, match=r"set data.image_size=\[48, 192\]"):
