@@ -103,7 +103,7 @@ class _Rewrite:
         self.kept: List[Any] = []
 
     def apply(self) -> None:
-        handlers: Dict[str, Callable[[Any], None]] = {name: self._activation for name in ACTIVATION_OPS}
+        handlers: Dict[str, Callable[[Any], None]] = dict.fromkeys(ACTIVATION_OPS, self._activation)
         handlers["dequantize_linear"] = self._dequantize_linear
         handlers["fake_dequantize_max_abs"] = self._old_dequantize
         handlers["fake_channel_wise_dequantize_max_abs"] = self._old_dequantize

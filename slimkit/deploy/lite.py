@@ -107,7 +107,9 @@ def convert(
             names = {"model": f"{folder}/model.pdmodel", "params": f"{folder}/model.pdiparams"}
             reply = session.call("convert", subject=str(prefix), out=f"{folder}/out", target=target, **names)
         if not reply["written"]:
-            raise RuntimeFailedError(f"{TITLE} converted {prefix} for {target} without writing a file; try a new build.")
+            raise RuntimeFailedError(
+                f"{TITLE} converted {prefix} for {target} without writing a file; try a new build."
+            )
         data = Path(f"{folder}/out.nb").read_bytes()
     from slimkit.files import atomic_write
 
@@ -185,8 +187,8 @@ class LiteTarget:
     def _check_runs_here(self) -> None:
         if self.target != "x86":
             raise RuntimeUnavailableError(
-                f"A Paddle-Lite model for {self.target} cannot be run on this machine; copy the .nb file to the device, "
-                "or use lite-x86."
+                f"A Paddle-Lite model for {self.target} cannot be run on this machine; copy the .nb file to the "
+                "device, or use lite-x86."
             )
 
 

@@ -68,7 +68,7 @@ def _candidates() -> Iterator[str]:
         yield json.loads(settings_file().read_text(encoding="utf-8"))["python"]
     except (OSError, ValueError, KeyError):
         pass  # nothing was installed
-    if "%d.%d" % sys.version_info[:2] in VERSIONS:
+    if ".".join(map(str, sys.version_info[:2])) in VERSIONS:
         yield sys.executable
     for version in VERSIONS:
         found = shutil.which(f"python{version}")

@@ -59,9 +59,7 @@ def legacy_pair(path: Union[str, Path], runtime: str) -> Tuple[str, str]:
 
 
 def _only_model_in(folder: Path) -> Path:
-    programs: List[Path] = sorted(
-        f for f in folder.iterdir() if f.suffix in (*PROGRAM_SUFFIXES, ".nb") and f.is_file()
-    )
+    programs: List[Path] = sorted(f for f in folder.iterdir() if f.suffix in (*PROGRAM_SUFFIXES, ".nb") and f.is_file())
     with_parameters = [f for f in programs if f.suffix == ".nb" or f.with_suffix(".pdiparams").is_file()]
     if len(with_parameters) != 1:
         found = ", ".join(f.name for f in with_parameters) or "none"

@@ -19,8 +19,10 @@ __all__ = ["executed", "fallbacks", "hazards", "parse_verbose"]
 # Primitives that hold the multiply-adds; the others move or reduce data.
 COMPUTE = ("convolution", "deconvolution", "inner_product", "matmul", "rnn")
 # Ops of the optimized program that hold them.
-COMPUTE_OPS = ("fused_conv2d", "conv2d", "depthwise_conv2d", "conv2d_transpose", "fc", "mul")
-COMPUTE_OPS += ("matmul", "matmul_v2", "fused_matmul", "fused_conv3d", "fusion_gru", "multi_gru", "fusion_lstm")
+COMPUTE_OPS = (
+    *("fused_conv2d", "conv2d", "depthwise_conv2d", "conv2d_transpose", "fc", "mul"),
+    *("matmul", "matmul_v2", "fused_matmul", "fused_conv3d", "fusion_gru", "multi_gru", "fusion_lstm"),
+)
 WEIGHT_SLOTS = ("Filter", "W", "Y", "WeightX")
 _MEMORY = re.compile(r"\b(src|src0|wei|dst)(?:_\d+)?[:_](\w+):")
 
@@ -36,7 +38,7 @@ def executed(log: str, optimized: Optional[Path]) -> Dict[str, Any]:
         ``int8`` and ``float``: compute primitives run in s8/u8 and otherwise; ``primitives``: kind ->
         precision -> count; ``ms``: kind of work -> its share of the profiled time; ``isa``; ``ops``: op type ->
         precision -> count, of the optimized program; ``fallback``: compute ops left float, with the reason;
-        ``hazards``: ops that run int8 but that Paddle is known to get wrong.
+        ``hazards``: ops that run int8 but that Paddle is known to get wrong; ``summary``: a sentence.
     """
     primitives, milliseconds = parse_verbose(_between_marks(log))
     result: Dict[str, Any] = {
@@ -57,7 +59,20 @@ def executed(log: str, optimized: Optional[Path]) -> Dict[str, Any]:
         result["ops"] = {type_: dict(counts) for type_, counts in result["ops"].items()}
         result["fallback"] = fallbacks(program)
         result["hazards"] = hazards(program)
+    result["summary"] = _summary(result)
     return result
+
+
+def _summary(result: Dict[str, Any]) -> str:
+    """One sentence for people."""
+    total = result["int8"] + result["float"]
+    sentence = f"{result['int8']} of {total} convolutions and matrix products ran in int8"
+    if result["fallback"]:
+        reasons = Counter(item["reason"] for item in result["fallback"])
+        sentence += "; float: " + ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common())
+    if result["hazards"]:
+        sentence += f"; {len(result['hazards'])} int8 ops are known to be computed wrongly here (see hazards)"
+    return sentence + "."
 
 
 def parse_verbose(lines: str) -> Tuple[Dict[str, Counter], Dict[str, float]]:
@@ -96,7 +111,7 @@ def _primitive_precision(kind: str, memory: str) -> str:
         return f"{types.get('src', '?')}->{types.get('dst', '?')}"
     if kind in COMPUTE and types.get("wei") in ("s8", "u8"):
         return "int8"
-    source = types.get("src", types.get("src0", types.get("dst", "?")))
+    source = types.get("src") or types.get("src0") or types.get("dst") or "?"
     return "int8" if source in ("s8", "u8") and kind not in COMPUTE else source
 
 

@@ -129,7 +129,8 @@ _ATTR_FIELDS.update({12: "float64s", 15: "float64"})
 def _attr(attr: Any) -> Any:
     name = _ATTR_FIELDS.get(attr.type)
     value = getattr(attr, name, None) if name else None
-    return list(value) if name and name.endswith("s") and name != "s" else value
+    repeated = value is not None and name is not None and name.endswith("s") and name != "s"
+    return list(value) if repeated else value  # type: ignore[arg-type]
 
 
 def _var(var: Any) -> VarDesc:

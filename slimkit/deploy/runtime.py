@@ -60,9 +60,7 @@ class Runtime(Protocol):
         """Writes the runtime's own form of a ``.pdmodel`` model; returns the main file."""
         ...
 
-    def run(
-        self, model: Union[str, Path], batches: Iterable[Feed], *, threads: int = 1
-    ) -> List[List[np.ndarray]]:
+    def run(self, model: Union[str, Path], batches: Iterable[Feed], *, threads: int = 1) -> List[List[np.ndarray]]:
         """Runs the model on every batch; returns each batch's outputs."""
         ...
 

@@ -7,7 +7,6 @@ pinned, no Python work beside it.
 
 from __future__ import annotations
 
-import zlib  # noqa: F401  (before anything that may load paddle)
 import json
 import os
 import subprocess

@@ -20,7 +20,7 @@ from slimkit.deploy.runtime import RUNTIMES, get_runtime, latency_of
 from slimkit.deploy.session import Feed, WorkerSession, named_feed
 from slimkit.deploy.size import model_size
 from slimkit.deploy.verify_report import VerifyReport, VerifyRow
-from slimkit.errors import DataError, RuntimeFailedError, RuntimeUnavailableError
+from slimkit.errors import DataError, RuntimeFailedError
 
 __all__ = ["Metric", "verify"]
 
@@ -73,18 +73,18 @@ def verify(
     _check(batches, labels)
     for name in runtimes:
         get_runtime(name)
-    job = _Job(float_prefix, quant_prefix, batches, labels, metric, batch_sizes, threads, latency_seconds)
+    job = Job(float_prefix, quant_prefix, batches, labels, metric, batch_sizes, threads, latency_seconds)
     rows, simulated = _paddle_rows(job, reference)
     for name in runtimes:
         if name != "paddle":
             from slimkit.deploy.verify_lite import lite_rows
 
-            rows += lite_rows(job, name, simulated, rows[0], lite_python)
+            rows += lite_rows(job, name, simulated, lite_python)
     named = metric_name if labels is not None else None
     return VerifyReport(rows, sum(map(_rows_of, batches)), threads, named, machine())
 
 
-class _Job:
+class Job:
     """What is to be verified, and the accounting shared by the runtimes."""
 
     def __init__(
@@ -126,9 +126,7 @@ class Scores:
             self.right += int((output.argmax(1) == np.asarray(labels).reshape(-1)).sum())
 
 
-def _paddle_rows(
-    job: _Job, reference: Optional[Sequence[np.ndarray]]
-) -> Tuple[List[VerifyRow], List[np.ndarray]]:
+def _paddle_rows(job: Job, reference: Optional[Sequence[np.ndarray]]) -> Tuple[List[VerifyRow], List[np.ndarray]]:
     """Rows float, simulated and int8 of Paddle Inference, and the simulated outputs of each batch."""
     rows = {
         "float": VerifyRow("paddle", "Paddle Inference, float", "float", size_bytes=model_size(job.float_prefix).total),
@@ -160,7 +158,7 @@ def _paddle_rows(
 
 
 def _run_one(
-    job: _Job,
+    job: Job,
     model: PathLike,
     mode: str,
     row: VerifyRow,
@@ -173,7 +171,7 @@ def _run_one(
 
 
 def collect(
-    job: _Job,
+    job: Job,
     session: WorkerSession,
     subject: str,
     row: VerifyRow,
@@ -202,7 +200,7 @@ def collect(
     return outputs
 
 
-def _int8_evidence(job: _Job, row: VerifyRow) -> None:
+def _int8_evidence(job: Job, row: VerifyRow) -> None:
     try:
         found = paddle_inference.executed_precision(job.quant_prefix, one_batch(job.batches, 1), threads=job.threads)
     except RuntimeFailedError as error:
@@ -213,7 +211,7 @@ def _int8_evidence(job: _Job, row: VerifyRow) -> None:
     row.profile = found["ms"]
 
 
-def _paddle_latency(job: _Job, rows: Mapping[str, VerifyRow]) -> None:
+def _paddle_latency(job: Job, rows: Mapping[str, VerifyRow]) -> None:
     models: List[Tuple[PathLike, str]] = [(job.float_prefix, "float")]
     if rows["int8"].error is None:
         models.append((job.quant_prefix, "int8"))
@@ -227,13 +225,18 @@ def _paddle_latency(job: _Job, rows: Mapping[str, VerifyRow]) -> None:
             for key in keys:
                 rows[key].latency[size] = latency_of(times[key], job.threads)
             if len(keys) == 2:
-                rows["int8"].speed_ratio[size] = ratio(times["float"], times["int8"])
+                rows["int8"].speed_ratio[size] = ratio(times["float"], times["int8"], job.threads)
 
 
-def ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Median over the rounds of (one's time / other's), which drift of the machine does not touch."""
-    pairs = zip(one["wall_ms"], other["wall_ms"])
-    return float(np.median([np.median(a) / np.median(b) for a, b in pairs]))
+def ratio(one: Mapping[str, Any], other: Mapping[str, Any], threads: int = 1) -> float:
+    """Median over the rounds of (one's time / other's), which drift of the machine does not touch.
+
+    With one thread CPU time is compared: on a quiet machine it is the wall time, on a busy one it is not
+    disturbed. With several threads, wall time.
+    """
+    if threads == 1:
+        return float(np.median([a / b for a, b in zip(one["cpu_ms"], other["cpu_ms"])]))
+    return float(np.median([np.median(a) / np.median(b) for a, b in zip(one["wall_ms"], other["wall_ms"])]))
 
 
 def one_batch(batches: Sequence[Feed], size: int) -> Dict[str, np.ndarray]:
@@ -283,7 +286,9 @@ def machine() -> Dict[str, str]:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
         found = re.search(r"model name\s*:\s*(.*)", text)
         model = found.group(1).strip() if found else model
-        flags = " ".join(flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if re.search(rf"\b{flag}\b", text))
+        flags = " ".join(
+            flag for flag in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if re.search(rf"\b{flag}\b", text)
+        )
     except OSError:
         pass  # not Linux
     return {"cpu": model, "isa": flags, "runtimes": ", ".join(RUNTIMES)}

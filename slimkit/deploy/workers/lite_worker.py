@@ -12,7 +12,7 @@ os.environ.pop("GLOG_v", None)  # Paddle-Lite crashes with it
 import numpy as np  # noqa: E402
 from paddlelite import lite  # noqa: E402
 
-PREDICTORS = {}
+PREDICTORS = {}  # type: dict
 SETTERS = {"float32": "set_float_data", "int32": "set_int32_data", "uint8": "set_uint8_data", "int8": "set_int8_data"}
 
 
@@ -48,7 +48,7 @@ def run(key, feeds, out):
     with np.load(feeds) as arrays:
         feed(predictor, arrays)
     predictor.run()
-    outputs = {}
+    outputs = {}  # type: dict
     for index in range(len(predictor.get_output_names())):
         outputs[f"o{index}"] = np.array(predictor.get_output(index).numpy())
     np.savez(out, **outputs)

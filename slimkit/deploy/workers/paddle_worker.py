@@ -11,7 +11,7 @@ THREADS = int(sys.argv[2])
 import numpy as np  # noqa: E402
 from paddle import inference  # noqa: E402
 
-PREDICTORS = {}
+PREDICTORS = {}  # type: dict
 
 
 def load(key, model, params, mode, optimized_to=None):

@@ -64,7 +64,7 @@ def time_rounds(runs, warmup, rounds, budget_seconds):
             run()
             last = time.perf_counter() - start
         repeats[name] = max(1, min(50, int(budget_seconds / rounds / max(last, 1e-6))))
-    times = {name: {"wall_ms": [], "cpu_ms": []} for name in runs}
+    times = {name: {"wall_ms": [], "cpu_ms": []} for name in runs}  # type: dict
     for number in range(rounds):
         order = list(runs) if number % 2 == 0 else list(reversed(list(runs)))
         for name in order:
