@@ -102,7 +102,7 @@ def test_training_crops_depend_on_epoch_only(tmp_path: Path) -> None:
 
 def test_missing_things_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.root is not set"):
-        _build(tmp_path, root=None)
+        build_datasets(section(kind="imagenet"), num_classes=2)
     with pytest.raises(DataError, match=r"nowhere, which is no folder; give"):
         _build(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"neither train_list.txt nor a folder train"):
