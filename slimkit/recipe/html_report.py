@@ -95,7 +95,9 @@ def verdict(report: RunReport) -> str:
     """Returns the one sentence that says what the run came to."""
     item = deployed(report)
     if item is None:
-        return "The exported model was not run on any runtime; the table says why."
+        if all(report.config["verify"][key] == "skip" for key in ("paddle_inference", "lite")):
+            return "The exported model was not run on any runtime, as the config asked (verify: skip)."
+        return "The exported model could not be run on any runtime; the table says why."
     base = _float_like(report, item)
     text = f"Run on {item.title}, the exported model is right on {_percent(item.top1)} of the test images"
     if base and base.top1 is not None and item.top1 is not None:
@@ -221,8 +223,8 @@ def _bits(item: LayerResult) -> str:
 def _layer_row(item: LayerResult, top: float) -> Dict[str, Any]:
     sqnr = item.sqnr_db or 0.0
     return {
-        "name": item.weight or item.name,
-        "about": item.op_type,
+        "name": item.layer or item.weight or item.name,
+        "about": f"{item.op_type}, {item.weight}" if item.layer else item.op_type,
         "bits": _bits(item),
         "sqnr": f"{sqnr:.1f} dB",
         "width": f"{max(0.0, min(100.0, 100 * sqnr / top)):.1f}",

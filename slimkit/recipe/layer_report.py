@@ -98,8 +98,19 @@ def thresholds(table: QuantTable, alphas: Mapping[str, float]) -> Dict[str, floa
     return found
 
 
-def describe_layers(table: QuantTable, before: Mapping[str, float], after: Mapping[str, float]) -> List[LayerResult]:
-    """Returns a row for each quantized op of a table, without measurements."""
+def describe_layers(
+    table: QuantTable,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    paths: Optional[Mapping[str, str]] = None,
+) -> List[LayerResult]:
+    """Returns a row for each quantized op of a table, without measurements.
+
+    Args:
+        table: the trained table.
+        before, after: activation -> clipping threshold before and after training.
+        paths: parameter -> its path in the network, such as ``features.0.conv.weight``.
+    """
     layers = []
     for op in table.ops:
         grids: List[QuantParams] = [table.params[key] for key in op.inputs.values() if key in table.params]
@@ -110,6 +121,7 @@ def describe_layers(table: QuantTable, before: Mapping[str, float], after: Mappi
             LayerResult(
                 name=op.output,
                 op_type=op.type,
+                layer=(paths or {}).get(weight.tensor if weight else "", "").rpartition(".")[0],
                 weight=weight.tensor if weight else "",
                 activation=tensor,
                 weight_bits=weight.bits if weight else None,

@@ -68,6 +68,7 @@ class LayerResult(_Part):
 
     name: str = Field(description="Output variable of the op.")
     op_type: str = Field(description="Type of the op.")
+    layer: str = Field("", description="Path of its layer in the network, where it is known.")
     weight: str = Field("", description="Its parameter, if it has one.")
     activation: str = Field("", description="Its quantized input.")
     weight_bits: Optional[int] = Field(None, description="Bits of the weight.")

@@ -208,7 +208,7 @@ class Recipe:
 
     def _measure_layers(self) -> List[LayerResult]:
         self.summary = self.trainer.summary()
-        layers = describe_layers(self.table, self.before, self._thresholds())
+        layers = describe_layers(self.table, self.before, self._thresholds(), self.network.layers)
         if not self.config.report.layers or not layers:
             return layers
         feeds = slices(self.test_batches.batches(), self.config.report.images, self.network.image)

@@ -123,7 +123,7 @@ def test_verdict_without_int8_arithmetic_is_of_the_simulated_run(report):
 
 def test_without_any_deployed_result(report):
     report.results = report.results[:2]
-    assert "was not run on any runtime" in verdict(report)
+    assert "could not be run on any runtime" in verdict(report)
     text_of(render(report))
 
 

@@ -57,9 +57,10 @@ def test_measured_layers_match_brute_force(table):
         assert names == ["y"]
         return [np.round(feed["image"] * 3)]
 
-    layers = describe_layers(table, {"x": 3.0}, {"x": 1.0})
+    layers = describe_layers(table, {"x": 3.0}, {"x": 1.0}, {"w": "block.conv.weight"})
     (row,) = measure_layers(layers, feeds, run_float, run_simulated, bins=16)
     x, y = np.abs(images), images * 3
+    assert row.layer == "block.conv"
     assert (row.weight, row.activation, row.weight_bits, row.activation_bits) == ("w", "x", 4, 5)
     assert (row.threshold_before, row.threshold_after) == (3.0, 1.0)
     assert row.sqnr_db == pytest.approx(
