@@ -42,8 +42,7 @@ class Accuracy:
         scores, target = np.asarray(logits), np.asarray(label).reshape(-1)
         if scores.ndim != 2 or len(scores) != len(target):
             raise DataError(
-                f"Accuracy needs logits of shape (N, classes) and N labels, not {scores.shape} and "
-                f"{np.shape(label)}."
+                f"Accuracy needs logits of shape (N, classes) and N labels, not {scores.shape} and {np.shape(label)}."
             )
         classes = scores.shape[1]
         if len(target) and not (target.min() >= 0 and target.max() < classes):
@@ -62,8 +61,6 @@ class Accuracy:
 
     def result(self) -> Dict[str, Union[float, int]]:
         """Returns ``{"top1": 0.91, "top5": 0.99, "samples": 2000}``; accuracies are 0 without samples."""
-        values: Dict[str, Union[float, int]] = {
-            f"top{k}": self._right[k] / max(1, self.samples) for k in self.topk
-        }
+        values: Dict[str, Union[float, int]] = {f"top{k}": self._right[k] / max(1, self.samples) for k in self.topk}
         values["samples"] = self.samples
         return values

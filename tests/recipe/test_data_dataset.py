@@ -48,9 +48,7 @@ def test_resuming_at_a_step_gives_the_same_batches(workers: int, start: int) -> 
 
 def test_epochs_and_seeds_differ_and_each_visits_all() -> None:
     data = _numbers()
-    first, second = (
-        [int(v) for b in data.batches(e) for v in np.floor(b["image"][:, 0, 0, 0])] for e in (0, 1)
-    )
+    first, second = ([int(v) for b in data.batches(e) for v in np.floor(b["image"][:, 0, 0, 0])] for e in (0, 1))
     assert sorted(first) == sorted(second) == list(range(23))
     assert first != second
     assert _bytes(data.batches(0)) != _bytes(_numbers(seed=8).batches(0))
@@ -147,7 +145,5 @@ def test_fashion_mnist_augmentation_is_a_shift_and_a_flip() -> None:
 
 
 def test_wrong_class_count() -> None:
-    with pytest.raises(
-        DataError, match=r"fashion_mnist has 10 classes.*5 outputs; set network.num_classes=10"
-    ):
+    with pytest.raises(DataError, match=r"fashion_mnist has 10 classes.*5 outputs; set network.num_classes=10"):
         build_datasets(section(kind="fashion_mnist"), num_classes=5)

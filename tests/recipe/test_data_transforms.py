@@ -46,9 +46,7 @@ def test_center_crop() -> None:
 
 
 def test_random_resized_crop_covers_areas_and_ratios() -> None:
-    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(240)[None, :], 0), 2).astype(
-        np.uint8
-    )
+    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(240)[None, :], 0), 2).astype(np.uint8)
     areas = []
     for seed in range(60):
         got = transforms.random_resized_crop(ramp, 32, 24, np.random.default_rng(seed)).astype(int)
@@ -68,9 +66,9 @@ def test_random_resized_crop_of_a_sliver_falls_back() -> None:
 def test_shift_and_flip_probability() -> None:
     image = _image(6, 6)
     rng = np.random.default_rng(0)
-    assert sum(
-        np.array_equal(transforms.random_flip(image, 0.25, rng), image[:, ::-1]) for _ in range(400)
-    ) in range(70, 131)
+    assert sum(np.array_equal(transforms.random_flip(image, 0.25, rng), image[:, ::-1]) for _ in range(400)) in range(
+        70, 131
+    )
     assert transforms.random_flip(image, 0.0, rng) is image
     assert transforms.random_shift(image, 0, rng) is image
     assert transforms.random_shift(image, 3, rng).shape == image.shape

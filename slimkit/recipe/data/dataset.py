@@ -26,9 +26,7 @@ class CorruptSample(DataError):
     """One sample cannot be read; ``data.on_corrupt`` says whether that ends the run."""
 
     def __init__(self, file: str, reason: str) -> None:
-        super().__init__(
-            f"{file} {reason}; repair or remove it, or set data.on_corrupt=skip to leave such images out."
-        )
+        super().__init__(f"{file} {reason}; repair or remove it, or set data.on_corrupt=skip to leave such images out.")
         self.file, self.reason = file, reason
 
 
@@ -80,9 +78,7 @@ class Dataset:
             DataError: no samples, or fewer than a batch with ``drop_last``.
         """
         if count == 0:
-            raise DataError(
-                f"The {self._part(train)} set of {self.kind} is empty; it needs at least one image."
-            )
+            raise DataError(f"The {self._part(train)} set of {self.kind} is empty; it needs at least one image.")
         self.train, self.batch_size, self.seed = train, batch_size, seed
         self.class_names = list(class_names)
         self._indices = self._choose(count, limit, seed)

@@ -82,6 +82,4 @@ def _load(part: str) -> Tuple[np.ndarray, np.ndarray]:
         with np.load(ASSET) as archive:
             return archive[f"{part}_images"], archive[f"{part}_labels"]
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"The embedded Fashion-MNIST ({ASSET}) cannot be read ({error}); reinstall slimkit."
-        ) from None
+        raise DataError(f"The embedded Fashion-MNIST ({ASSET}) cannot be read ({error}); reinstall slimkit.") from None

@@ -82,9 +82,7 @@ def _given(given: Sequence[str]) -> List[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise DataError(
-                f"data.fonts has {path}, which does not exist; give a font file or a folder of them."
-            )
+            raise DataError(f"data.fonts has {path}, which does not exist; give a font file or a folder of them.")
     return files
 
 
@@ -109,9 +107,7 @@ def _dejavu() -> List[Path]:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     files = [folder / name for name in LATIN if (folder / name).is_file()]
     if not files:
-        raise DataError(
-            f"matplotlib's DejaVu fonts are not in {folder}; reinstall matplotlib or set data.fonts."
-        )
+        raise DataError(f"matplotlib's DejaVu fonts are not in {folder}; reinstall matplotlib or set data.fonts.")
     return files
 
 
@@ -148,7 +144,5 @@ def _chinese() -> List[Path]:
             present[path.name] = path
     files = [present[name] for name in SYSTEM_NAMES if name in present][:2]
     if not files:
-        raise DataError(
-            f"Chinese text lines need a font with Chinese characters, and none was found; {_REMEDY}"
-        )
+        raise DataError(f"Chinese text lines need a font with Chinese characters, and none was found; {_REMEDY}")
     return files

