@@ -49,7 +49,7 @@ class QuantParams:
     zero_point: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
     is_weight: bool = False
     dynamic: bool = False
-    rounding: str = "half_even"
+    rounding: str = "half_away"
 
     def __post_init__(self) -> None:
         scale = np.asarray(self.scale, np.float32).reshape(-1)

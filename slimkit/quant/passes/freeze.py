@@ -48,13 +48,9 @@ def weight_integers(weight: np.ndarray, params: QuantParams) -> np.ndarray:
         step = scale / qmax
         zero = _along(params.zero_point.astype(np.float32), weight.ndim, params.axis)
         return np.clip(np.round(weight / step) + zero, 0, qmax).astype(np.float32)
-    safe = np.where(scale < 1e-6, np.float32(1e6), np.float32(1.0) / np.maximum(scale, np.float32(1e-30)))
-    scaled = qmax * safe.astype(np.float32) * np.clip(weight, -scale, scale)
-    rounded = (
-        np.round(scaled)
-        if params.rounding == "half_even"
-        else np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
-    )
+    inverse = np.float32(1.0) / np.maximum(scale, np.float32(1e-30))
+    scaled = (np.clip(weight, -scale, scale) * (qmax * inverse)).astype(np.float64)
+    rounded = np.round(scaled) if params.rounding == "half_even" else np.trunc(scaled + np.copysign(0.5, scaled))
     return np.clip(rounded, -qmax, qmax).astype(np.float32)
 
 
