@@ -14,6 +14,7 @@ __all__ = [
     "ModelError",
     "TranslationError",
     "DataError",
+    "NumericsError",
     "TrainingError",
     "RuntimeUnavailableError",
     "RuntimeFailedError",
@@ -39,6 +40,10 @@ class TranslationError(ModelError):
 
 class DataError(SlimkitError):
     """A dataset, image, label file or feed is missing or malformed."""
+
+
+class NumericsError(SlimkitError, ValueError):
+    """A number, bit width, axis or shape the quantization arithmetic has no answer for."""
 
 
 class TrainingError(SlimkitError):
