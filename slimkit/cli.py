@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  slimkit lite-install --python /usr/bin/python3.10",
         formatter_class=raw,
     )
+    lite.add_argument(
+        "folder", nargs="?", metavar="DIR", help="virtual environment to make (default: in slimkit's cache folder)"
+    )
     lite.add_argument("--python", metavar="EXE", help="CPython 3.10 or 3.8 to build on (default: search)")
     return parser
 
@@ -128,23 +131,26 @@ def _quiet_paddle() -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from slimkit.recipe.screen import show_inspection
+    _quiet_paddle()
+    from slimkit.recipe.show import show_inspection
 
     show_inspection(arguments.model, as_json=arguments.json)
     return EXIT_OK
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from slimkit.recipe.screen import show_conversion
+    _quiet_paddle()
+    from slimkit.recipe.show import show_conversion
 
     show_conversion(arguments.source, arguments.target)
     return EXIT_OK
 
 
 def _lite_install(arguments: argparse.Namespace) -> int:
-    from slimkit.recipe.screen import show_lite_install
+    _quiet_paddle()
+    from slimkit.recipe.show import show_lite_install
 
-    show_lite_install(arguments.python)
+    show_lite_install(arguments.folder, arguments.python)
     return EXIT_OK
 
 

@@ -115,7 +115,7 @@ class Recipe:
     # 2
     def convert(self) -> None:
         """Makes the float programs, evaluates them, inserts the quantizers and starts their scales."""
-        from slimkit.quant.qat import QatTrainer
+        from slimkit.quant import QatTrainer
 
         config = self.config
         self.network: FloatNetwork = load_network(config)
