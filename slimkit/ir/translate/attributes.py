@@ -83,6 +83,8 @@ class Attributes:
 
 
 def _plain(value: Any) -> Any:
-    """Turns a dtype into its number; everything else stays."""
+    """Turns a dtype into its number (-1 if undefined: "as the input"); everything else stays."""
+    if value is core.DataType.UNDEFINED or value == core.DataType.UNDEFINED:
+        return -1
     legacy = vartype(value) if not isinstance(value, (list, tuple, dict, str, bool, int, float)) else value
     return int(legacy) if isinstance(legacy, core.VarDesc.VarType) else legacy

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
+from paddle.base import core
 
 from slimkit.errors import TranslationError
 from slimkit.ir.translate.attributes import Attributes
 from slimkit.ir.translate.constants import Constants
 from slimkit.ir.translate.records import BlockRecord, OpRecord, ParamRecord, VarRecord
 from slimkit.ir.translate.rows import Fold, Row
-from slimkit.ir.translate.source import PirOp, element_types, vartype
+from slimkit.ir.translate.source import PirOp, element_types, has_type, vartype
 
 __all__ = ["Builder"]
 
 Names = Union[str, List[str]]
+_Type = core.VarDesc.VarType
 
 
 class Builder:
@@ -34,8 +37,19 @@ class Builder:
         self.feeds: List[str] = []
         self.constants = Constants()
         self.attributes = Attributes()
+        self.int32 = _Type.INT32
+        self.integers = (_Type.INT32, _Type.INT64, _Type.INT16, _Type.INT8, _Type.UINT8)
+        #: int64 values that an int32 variable holds too, which shapes are given by.
+        self.int32_twins: Dict[str, str] = {}
+        #: value -> (what it is a reshape of, to which shape).
+        self.reshapes: Dict[str, Tuple[Any, List[int]]] = {}
+        #: the variables the sub-block translated last ends in.
+        self.yielded: List[str] = []
+        #: values fetched by the program, which an in-place op must not forget.
+        self.fetched: Set[str] = set()
+        self._done: Set[int] = set()
         self._names: Dict[str, Names] = {}
-        self._taken: set = set()
+        self._taken: Set[str] = set()
         self._counts: Dict[str, int] = {}
 
     # -- names -------------------------------------------------------------------------------------------------
@@ -118,11 +132,43 @@ class Builder:
         self.block.ops.append(record)
         return record
 
+    def emit_cast(self, source: str, source_dtype: Any, target: str, dtype: Any, origin: str) -> None:
+        """Emits a cast between two variables that exist."""
+        attrs = {"in_dtype": vartype(source_dtype), "out_dtype": vartype(dtype)}
+        self.emit(OpRecord("cast", {"X": [source]}, {"Out": [target]}, attrs, origin=origin))
+
+    def copy(self, name: str, origin: str, wanted: str = "") -> str:
+        """Emits a copy of a variable and returns its name."""
+        like = self.find(name)
+        target = self.variable(self.fresh(wanted or f"{name}.copy"), like.dtype, like.shape)
+        self.emit(OpRecord("assign", {"X": [name]}, {"Out": [target]}, origin=origin))
+        return target
+
+    def find(self, name: str) -> Union[VarRecord, ParamRecord]:
+        """Returns the record of a variable of this block, a block around it, or a parameter."""
+        block: Optional[BlockRecord] = self.block
+        while block is not None:
+            if name in block.variables:
+                return block.variables[name]
+            block = block.parent
+        return self.params[name]
+
+    @contextmanager
+    def inside(self) -> Iterator[BlockRecord]:
+        """Emits into a new sub-block of the current block."""
+        outer = self.block
+        self.block = BlockRecord(parent=outer)
+        try:
+            yield self.block
+        finally:
+            self.block = outer
+
     # -- translation -------------------------------------------------------------------------------------------
 
     def translate_block(self, block: Any) -> None:
         """Translates every op of a PIR block into the current block record."""
         for raw in block.ops:
+            self._done.add(raw.id())
             self.translate_op(PirOp(raw))
 
     def translate_op(self, op: PirOp) -> None:
@@ -159,7 +205,7 @@ class Builder:
                 record.inputs[row.inputs[operand]] = self.names_of(value)
             elif operand in folded:
                 self.fold(op, record, operand, row.folds[operand])
-            else:
+            elif operand not in row.ignored:
                 raise TranslationError(f"operand {operand} of {op.full_name} has no slot.")
         self._attrs(op, row, record)
         self._results(op, row, record, prefix)
@@ -184,12 +230,14 @@ class Builder:
         for result, value in op.outputs.items():
             slot = row.outputs.get(result)
             if slot is None:
-                if not value.use_empty():
+                if has_type(value) and not value.use_empty():
                     raise TranslationError(f"result {result} of {op.full_name} has no slot but is used.")
                 continue
-            holder = row.in_place.get(result)
-            if holder is not None and holder in op.inputs:
-                self.bind(value, self.name_of(op.inputs[holder]))
+            if not has_type(value):
+                continue
+            holder = self.holder(op, row, result)
+            if holder is not None:
+                self.bind(value, self.name_of(holder))
                 record.outputs[slot] = self.names_of(value)
             else:
                 record.outputs[slot] = self.result(value, prefix, index)
@@ -204,6 +252,23 @@ class Builder:
             self.variable(name, self.attributes.dtype(dtype, op.operands), [], stop_gradient=True)
             record.outputs[slot] = [name]
 
+    def holder(self, op: PirOp, row: Row, result: str) -> Optional[Any]:
+        """Returns the operand whose variable a result is to be written into, if any.
+
+        That is state (the row says so), or the operand of an in-place op (``add_``) that something reads later
+        or that outlives the run. Otherwise an in-place op writes a variable of its own, which every pass that
+        thinks in SSA form is grateful for.
+        """
+        if result in row.in_place:
+            return op.inputs.get(row.in_place[result])
+        if not op.name.endswith("_"):
+            return None
+        written = op.in_place_operand(result)
+        if written is None:
+            return None
+        later = written.id in self.fetched or any(user.id() not in self._done for user in written.all_used_ops())
+        return written if later or self.name_of(written) in self.params else None
+
     # -- operands that are attributes --------------------------------------------------------------------------
 
     def fold(self, op: PirOp, record: OpRecord, operand: str, rule: Fold) -> None:
@@ -212,7 +277,7 @@ class Builder:
         known = self.constants.value(value)
         if known is not None:
             flat = np.asarray(known).reshape(-1).tolist()
-            record.attrs[rule.attr] = flat[0] if rule.scalar else flat
+            record.attrs[rule.attr] = flat[0] if rule.scalar else [_within_int32(number) for number in flat]
             return
         pieces = self.constants.pieces(value)
         if pieces is not None and rule.tensors is not None:
@@ -226,23 +291,43 @@ class Builder:
             raise TranslationError(
                 f"operand {operand} of {op.full_name} is computed at run time, and {record.type} takes only a constant."
             )
-        record.inputs[rule.tensor] = [self.name_of(value)]
+        record.inputs[rule.tensor] = self.int32_inputs(value, record)
+
+    def int32_inputs(self, value: Any, record: OpRecord) -> List[str]:
+        """Returns the variables of a value; int64 ones as int32, which every runtime takes for shapes."""
+        twin = self.int32_twins.get(value.id)
+        if twin is not None:
+            return [twin]
+        elements = element_types(value)
+        if elements is None:
+            elements = [(value.dtype, list(value.shape))]
+        names = []
+        for name, (dtype, shape) in zip(self.names_of(value), elements):
+            if vartype(dtype) == _Type.INT64:
+                target = self.fresh(f"{name}.int32")
+                self.variable(target, _Type.INT32, shape, stop_gradient=True)
+                self.emit_cast(name, dtype, target, _Type.INT32, record.origin)
+                name = target
+            names.append(name)
+        return names
 
     def one_element(self, value: Any, record: OpRecord) -> str:
         """Returns a variable of shape [1] for a scalar value, as lists of tensors want."""
-        name = self.name_of(value)
+        twin = self.int32_twins.get(value.id)
+        if twin is not None and list(self.find(twin).shape) == [1]:
+            return twin
+        (name,) = self.int32_inputs(value, record)
         if list(value.shape) == [1]:
             return name
+        dtype = self.find(name).dtype
         prefix = self.begin("reshape2")
-        out = self.variable(self.fresh(f"{prefix}.tmp_0"), value.dtype, [1], stop_gradient=True)
-        xshape = self.variable(self.fresh(f"{prefix}.xshape"), value.dtype, [0, *value.shape])
-        self.emit(
-            OpRecord(
-                "reshape2",
-                {"X": [name]},
-                {"Out": [out], "XShape": [xshape]},
-                {"shape": [1]},
-                origin=record.origin,
-            )
-        )
+        out = self.variable(self.fresh(f"{prefix}.tmp_0"), dtype, [1], stop_gradient=True)
+        xshape = self.variable(self.fresh(f"{prefix}.xshape"), dtype, [0, *value.shape])
+        outputs = {"Out": [out], "XShape": [xshape]}
+        self.emit(OpRecord("reshape2", {"X": [name]}, outputs, {"shape": [1]}, origin=record.origin))
         return out
+
+
+def _within_int32(number: Any) -> Any:
+    """Legacy shapes and bounds are int32; PIR's "to the end" is the largest int64."""
+    return max(-(2**31), min(2**31 - 1, number)) if isinstance(number, int) else number

@@ -48,6 +48,7 @@ def translate(
     builder = Builder(ROWS, TABLE_OF)
     block = program.global_block()
     _reserve_names(builder, block)
+    builder.fetched = {value.id for value in outputs or ()}
     builder.translate_block(block)
     if outputs is not None:
         builder.fetches = [builder.name_of(value) for value in outputs]

@@ -48,6 +48,7 @@ class Row:
         folds: PIR operand -> :class:`Fold`.
         constants: legacy attributes PIR does not have and a kernel or runtime needs.
         dropped: PIR attributes without a legacy counterpart.
+        ignored: PIR operands the legacy op does not read.
         xshape: the slot of the extra output that keeps the input's shape ("XShape"), which Paddle-Lite and
             the backward op need.
         hidden: further legacy outputs no one reads but the op must have: slot -> dtype name.
@@ -64,6 +65,7 @@ class Row:
     folds: Mapping[str, Fold] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
     dropped: Tuple[str, ...] = ()
+    ignored: Tuple[str, ...] = ()
     xshape: Optional[str] = None
     hidden: Mapping[str, str] = field(default_factory=dict)
     in_place: Mapping[str, str] = field(default_factory=dict)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Tuple
 
 import paddle
+from paddle.base.libpaddle import pir
 from paddle.pir.core import datatype_to_vartype
 
-__all__ = ["PirOp", "element_types", "is_missing", "vartype"]
+__all__ = ["PirOp", "element_types", "has_type", "is_missing", "vartype"]
 
 # Attributes every PIR op may carry and that say nothing about what it computes.
 BOOKKEEPING = frozenset(
@@ -32,6 +33,11 @@ def vartype(dtype: Any) -> Any:
 def is_missing(value: Any) -> bool:
     """Whether an operand is absent (an optional input not given)."""
     return value is None or not value.initialized()
+
+
+def has_type(value: Any) -> bool:
+    """Whether a result exists: an optional result an op does not make has no type."""
+    return not str(value.type()).startswith("<<NULL")
 
 
 def element_types(value: Any) -> Optional[List[Tuple[Any, List[int]]]]:
@@ -69,6 +75,13 @@ class PirOp:
         if self._outputs is None:
             self._outputs = dict(zip(self.op.get_output_names(), self.results))
         return self._outputs
+
+    def in_place_operand(self, result: str) -> Optional[Any]:
+        """Returns the operand whose memory a result of an in-place op shares, or None."""
+        pairs = pir.get_op_inplace_info(self.op)
+        position = self.op.get_output_names().index(result)
+        operand = pairs.get(position)
+        return None if operand is None else self.operands[operand]
 
     def meaningful_attrs(self) -> Dict[str, Any]:
         """The attributes that say what the op computes."""

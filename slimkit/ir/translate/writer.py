@@ -74,4 +74,5 @@ def _write_op(program: Program, desc: Any, op: OpRecord, attributes: Attributes)
         child = program.desc.append_block(desc)
         _fill(program, child, inner, attributes)
         target.set_block_attr(name, child)
+    target._set_int32_attr("op_role", 0)  # forward; the default says "not specified", which passes cannot use
     target.check_attrs()

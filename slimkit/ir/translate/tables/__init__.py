@@ -7,10 +7,15 @@ from typing import Dict
 from slimkit.ir.translate.rows import index_rows
 from slimkit.ir.translate.tables import (
     activation,
+    control_flow,
     convolution,
+    creation,
+    detection,
     elementwise,
+    indexing,
     loss,
     normalization,
+    recurrent,
     reduction,
     shape,
     structure,
@@ -18,7 +23,21 @@ from slimkit.ir.translate.tables import (
 
 __all__ = ["ROWS", "TABLE_OF"]
 
-_FAMILIES = (activation, convolution, elementwise, loss, normalization, reduction, shape, structure)
+_FAMILIES = (
+    activation,
+    control_flow,
+    convolution,
+    creation,
+    detection,
+    elementwise,
+    indexing,
+    loss,
+    normalization,
+    recurrent,
+    reduction,
+    shape,
+    structure,
+)
 
 ROWS = index_rows(*(family.ROWS for family in _FAMILIES))
 

@@ -17,27 +17,41 @@ def _inference_form(op: PirOp, record: OpRecord, builder: Any) -> None:
         record.outputs.pop("ReserveSpace", None)
 
 
-_BATCH_NORM = {
-    "legacy": "batch_norm",
-    "inputs": {"x": "X", "mean": "Mean", "variance": "Variance", "scale": "Scale", "bias": "Bias"},
-    "outputs": {
-        "out": "Y",
-        "mean_out": "MeanOut",
-        "variance_out": "VarianceOut",
-        "saved_mean": "SavedMean",
-        "saved_variance": "SavedVariance",
-        "reserve_space": "ReserveSpace",
-    },
-    "attrs": {"data_format": "data_layout"},
-    "in_place": {"mean_out": "mean", "variance_out": "variance"},
-    "adapt": _inference_form,
-}
+def _batch_norm(pir: str) -> Row:
+    """A synchronised batch norm of one device is a plain one."""
+    return Row(
+        pir, "batch_norm",
+        inputs={"x": "X", "mean": "Mean", "variance": "Variance", "scale": "Scale", "bias": "Bias"},
+        outputs={
+            "out": "Y", "mean_out": "MeanOut", "variance_out": "VarianceOut", "saved_mean": "SavedMean",
+            "saved_variance": "SavedVariance", "reserve_space": "ReserveSpace",
+        },
+        attrs={"data_format": "data_layout"},
+        in_place={"mean_out": "mean", "variance_out": "variance"},
+        adapt=_inference_form,
+    )  # fmt: skip
+
+
+_AFFINE = {"x": "X", "scale": "Scale", "bias": "Bias"}
 
 ROWS = (
-    Row("batch_norm", **_BATCH_NORM),
+    _batch_norm("batch_norm"),
+    _batch_norm("sync_batch_norm_"),
     Row(
-        "dropout", "dropout",
-        inputs={"x": "X", "seed_tensor": "Seed"}, outputs={"out": "Out", "mask": "Mask"},
+        "layer_norm", "layer_norm", inputs=_AFFINE, outputs={"out": "Y", "mean": "Mean", "variance": "Variance"},
+    ),
+    Row(
+        "group_norm", "group_norm", inputs=_AFFINE, outputs={"y": "Y", "mean": "Mean", "variance": "Variance"},
+        attrs={"data_format": "data_layout"},
+    ),
+    Row(
+        "instance_norm", "instance_norm", inputs=_AFFINE,
+        outputs={"y": "Y", "saved_mean": "SavedMean", "saved_variance": "SavedVariance"},
+    ),
+    Row("norm", "norm", inputs={"x": "X"}, outputs={"out": "Out", "norm": "Norm"}),
+    Row("lrn", "lrn", inputs={"x": "X"}, outputs={"out": "Out", "mid_out": "MidOut"}),
+    Row(
+        "dropout", "dropout", inputs={"x": "X", "seed_tensor": "Seed"}, outputs={"out": "Out", "mask": "Mask"},
         attrs={"mode": "dropout_implementation"}, folds={"p": Fold("dropout_prob", scalar=True)},
     ),
 )  # fmt: skip

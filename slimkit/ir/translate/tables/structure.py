@@ -1,10 +1,8 @@
-"""What holds a program together: parameters, feeds, fetches, lists of tensors, constants."""
+"""What holds a program together: parameters, feeds, fetches, lists of tensors."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
 
 from slimkit.errors import TranslationError
 from slimkit.ir.translate.records import OpRecord, ParamRecord
@@ -64,27 +62,6 @@ def _set_parameter(op: PirOp, builder: Any) -> None:
     )
 
 
-def _constant(op: PirOp, builder: Any) -> None:
-    known = builder.constants.value(op.results[0])
-    value, origin = op.results[0], f"{op.full_name} from {op.where()}"
-    dtype, shape = vartype(value.dtype), [int(side) for side in op.attrs.get("shape", value.shape)]
-    if op.name == "full":
-        number = op.attrs["value"]
-        text = repr(bool(number)).lower() if isinstance(number, (bool, np.bool_)) else repr(number)
-        (name,) = builder.result(value, builder.begin("fill_constant"), 0)
-        attrs = {"shape": shape, "value": float(number), "str_value": text, "dtype": dtype, "place_type": -1}
-        builder.emit(OpRecord("fill_constant", {}, {"Out": [name]}, attrs, origin=origin))
-        return
-    (name,) = builder.result(value, builder.begin("assign_value"), 0)
-    numbers = known.reshape(-1).tolist() if known is not None else list(op.attrs["values"])
-    attrs = {"shape": shape, "dtype": dtype, "values": numbers}
-    builder.emit(OpRecord("assign_value", {}, {"Out": [name]}, attrs, origin=origin))
-
-
-def _nothing(op: PirOp, builder: Any) -> None:
-    """Bookkeeping without a legacy counterpart."""
-
-
 ROWS = (
     Row("builtin.parameter", build=_parameter),
     Row("builtin.set_parameter", build=_set_parameter),
@@ -96,7 +73,4 @@ ROWS = (
     Row("builtin.combine", build=_combine),
     Row("builtin.split", build=_split),
     Row("builtin.slice", build=_slice),
-    Row("full", build=_constant),
-    Row("full_int_array", build=_constant),
-    Row("assign_value", build=_constant),
 )
