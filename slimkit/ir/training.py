@@ -57,12 +57,12 @@ def _clear_stop_gradient(block: Any, fixed: List[str]) -> None:
 
 def _train_mode(block: Any, batch_norm: bool) -> None:
     for op in block.ops:
-        if op.type == "dropout":
-            op._set_attr("is_test", False)
-        elif op.type in _STATISTICS:
+        if op.type in _STATISTICS:
             op._set_attr("is_test", not batch_norm)
             op._set_attr("use_global_stats", not batch_norm)
             _restore_outputs(block, op)
+        elif op.has_attr("is_test"):  # dropout is live again, and oneDNN refuses gradients of ops in test mode
+            op._set_attr("is_test", False)
 
 
 def _restore_outputs(block: Any, op: Any) -> None:

@@ -59,6 +59,7 @@ def _files(output: str) -> Dict[str, str]:
     """Returns what is in the output folder, by what it is."""
     names = {
         "exported int8 model": os.path.join("int8", "model.pdmodel"),
+        "Paddle-Lite model for ARM": os.path.join("lite", "model_arm.nb"),
         "quantization table": os.path.join("int8", "quant_table.json"),
         "float model": os.path.join("float", "model.pdmodel"),
         "best checkpoint": os.path.join("checkpoints", "best.npz"),

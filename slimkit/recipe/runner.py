@@ -26,6 +26,7 @@ from slimkit.recipe.verification import Subject, check_available, raise_if_requi
 
 __all__ = ["Recipe", "run_recipe"]
 
+LITE = os.path.join("lite", "model_arm.nb")
 TRAINING = "Paddle (training)"
 FLOAT, EXPORTED = os.path.join("float", "model"), os.path.join("int8", "model")
 
@@ -202,6 +203,7 @@ class Recipe:
             float_model=os.path.join(self.output, FLOAT), exported=prefix,
             batches=self.test_batches.batches, image=self.network.image,
             activation_bits=config.quant.activation_bits, settings=config.verify,
+            lite_file=os.path.join(self.output, LITE),
         )  # fmt: skip
         self.screen.begin("verifying on the runtimes", None)
         self.results += verify_exported(subject)

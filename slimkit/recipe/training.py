@@ -184,12 +184,22 @@ class TrainingLoop:
         step = self.progress.step
         rate = learning_rate(self.config.train.lr, step, self.steps_per_epoch, self.config.train.epochs)
         self.trainer.set_learning_rate(rate)
-        loss = float(np.mean(self.trainer.train_step(feed, [self.loss])[0]))
+        loss = float(np.mean(self._train_step(feed, step)))
         if not math.isfinite(loss):
             raise TrainingError(self._diverged(loss, step, epoch, rate))
         self.progress.step = step + 1
         self.progress.curve.add(step + 1, loss, rate)
         watch.on_step(self.progress, loss, rate)
+
+    def _train_step(self, feed: Feed, step: int) -> np.ndarray:
+        try:
+            return self.trainer.train_step(feed, [self.loss])[0]
+        except SlimkitError:
+            raise
+        except Exception as error:  # whatever Paddle raises: memory, device, a kernel that refuses
+            raise TrainingError(
+                f"Paddle failed in step {step + 1}: {native_summary(error)}; SLIMKIT_DEBUG=1 shows its traceback."
+            ) from error
 
     def _diverged(self, loss: float, step: int, epoch: int, rate: float) -> str:
         kept = (
@@ -223,6 +233,13 @@ class TrainingLoop:
             f"stopped at step {self.progress.step} of {self.total} (epoch {epoch + 1}); all is saved, go "
             "on with the same command and --resume."
         )
+
+
+def native_summary(error: BaseException) -> str:
+    """Returns the telling line of one of Paddle's many-line errors."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error:" in line and not line.startswith("File")]
+    return (telling or lines[-1:] or [type(error).__name__])[0].rstrip(".")
 
 
 class Watcher:

@@ -29,6 +29,7 @@ class Subject:
         image: name of the input.
         activation_bits: what the exported model's activations have.
         settings: the config's ``verify`` section.
+        lite_file: where the model that Paddle-Lite's opt makes for ARM is kept.
     """
 
     float_model: str
@@ -37,6 +38,7 @@ class Subject:
     image: str
     activation_bits: int
     settings: VerifySection
+    lite_file: str
 
     def samples(self) -> Tuple[List[Feed], List[np.ndarray]]:
         """Returns the feeds and labels of the first ``verify.images`` test images."""
@@ -71,6 +73,7 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
     A runtime that fails or is missing gives a result that says so; nothing is raised for it, so that the
     report of a long training is never lost (see :func:`raise_if_required_failed`).
     """
+    from slimkit.deploy.runtime import get_runtime
     from slimkit.deploy.verify import verify
 
     settings = subject.settings
@@ -86,6 +89,8 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
                 batch_sizes=settings.batch_sizes, threads=settings.threads,
                 latency_seconds=settings.latency_seconds,
             )  # fmt: skip
+            if any(row.runtime == "lite-arm" and row.error is None for row in report.rows):
+                get_runtime("lite-arm").export(subject.exported, subject.lite_file)
             samples = sum(len(label) for label in labels)
             results = [_result(row, samples, subject.activation_bits) for row in report.rows]
         except SlimkitError as error:

@@ -239,3 +239,18 @@ def test_output_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot be written .*-o run.output=DIR"):
         prepare_folder(str(tmp_path / "file" / "out"))
+
+
+def test_error_of_paddle_is_one_sentence(make):
+    class Broken(FakeTrainer):
+        def train_step(self, feed, fetch):
+            raise RuntimeError(
+                "\n\n--- C++ Traceback ---\n0 paddle::x\n\nResourceExhaustedError: Out of memory.\n  [Hint]"
+            )
+
+    with pytest.raises(TrainingError) as caught:
+        make(trainer=Broken()).run(Watcher())
+    assert str(caught.value) == (
+        "Paddle failed in step 1: ResourceExhaustedError: Out of memory; SLIMKIT_DEBUG=1 shows its traceback."
+    )
+    assert isinstance(caught.value.__cause__, RuntimeError)
