@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from slimkit.deploy import verify
+from slimkit.deploy.notes import hazard_notes, speed_notes
+from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
+from slimkit.deploy.verify import one_batch, ratio
+from slimkit.deploy.verify_report import VerifyRow
+from slimkit.errors import ConfigError, DataError
+
+from .conftest import INPUT
+
+
+@pytest.fixture(scope="module")
+def fc_report(models):
+    """A model with class scores: the int8 fc that Paddle gets wrong, against itself simulated as float."""
+    labels = [np.array([[1], [3]])]
+    return verify(models["fc"], models["fc"], [INPUT], labels, batch_sizes=(1, 3), latency_seconds=0.05)
+
+
+def test_rows_and_numbers(fc_report):
+    assert [row.precision for row in fc_report.rows] == ["float", "simulated", "int8"]
+    base, simulated, int8 = fc_report.rows
+    assert base.accuracy in (0, 0.5, 1) and base.size_bytes == int8.size_bytes > 0
+    assert simulated.against_float.top1 == 1 and int8.against_simulated.samples == 2
+    assert set(base.latency) == set(int8.latency) == {1, 3} and set(int8.speed_ratio) == {1, 3}
+    assert (int8.int8_primitives, int8.float_primitives) == (1, 0)
+    assert fc_report.samples == 2 and fc_report.machine["cpu"]
+
+
+def test_notes_warn_of_the_hazard(fc_report):
+    notes = " ".join(fc_report.row("paddle", "int8").notes)
+    assert "Distrust the int8 result of fc w" in notes and "1 of 1 convolutions" in notes and "batch 1" in notes
+
+
+def test_report_is_json(fc_report):
+    read = json.loads(json.dumps(fc_report.to_dict()))
+    assert read["rows"][2]["speed_ratio"].keys() == {"1", "3"}
+    assert read["metric"] == "top-1"
+
+
+def test_model_that_int8_refuses_is_reported_not_raised(models):
+    report = verify(models["float"], models["four_bits"], [INPUT], latency_seconds=0)
+    row = report.row("paddle", "int8")
+    assert "8-bit activations only" in row.error and row.accuracy is None and row.latency == {}
+    assert report.row("paddle", "simulated").error is None and report.metric is None
+
+
+def test_metric_and_reference_of_the_caller(models):
+    reference = [np.zeros((2, 16), "float32")]
+    report = verify(
+        models["fc"],
+        models["fc"],
+        [[INPUT[:1]], {"x": INPUT[1:]}],
+        [np.zeros(1), np.zeros(1)],
+        metric=lambda outputs, labels: 100.0 + len(outputs),
+        reference=[reference[0][:1], reference[0][1:]],
+        latency_seconds=0,
+        metric_name="hmean",
+    )
+    assert report.rows[0].accuracy == 102 and report.metric == "hmean"
+    assert report.row("paddle", "int8").against_simulated.relative == 1  # the reference is all zeros
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"samples": []}, DataError, "no samples"),
+        ({"labels": []}, DataError, "1 batches of samples and 0 of labels"),
+        ({"labels": [np.zeros(5)]}, DataError, "2 samples and 5 labels"),
+        ({"runtimes": ["padle"]}, ConfigError, "did you mean 'paddle'"),
+    ],
+)
+def test_wrong_arguments(models, arguments, error, says):
+    with pytest.raises(error, match=says):
+        verify(models["float"], models["onnx"], **{"samples": [INPUT], **arguments})
+
+
+@pytest.mark.lite
+@pytest.mark.usefixtures("needs_lite")
+def test_lite_rows(models):
+    names = ("paddle", "lite-x86", "lite-arm")
+    report = verify(models["float"], models["onnx"], [INPUT], runtimes=names, batch_sizes=(1,), latency_seconds=0.05)
+    grid = report.row("lite-x86", "float on the int8 grid")
+    assert grid.against_simulated.relative < 0.05 and "int8 kernels are wrong" in grid.notes[0]
+    arm = report.row("lite-arm", "int8")
+    assert arm.int8_primitives == 2 and arm.accuracy is None and "Not run" in arm.notes[0]
+    assert arm.size_bytes < report.row("lite-arm", "float").size_bytes
+
+
+def test_missing_lite_is_an_error_in_its_rows(models, monkeypatch):
+    from slimkit.deploy import lite
+    from slimkit.errors import RuntimeUnavailableError
+
+    def missing(*args, **kwargs):
+        raise RuntimeUnavailableError("No Paddle-Lite was found.")
+
+    monkeypatch.setattr(lite, "find_interpreter", missing)
+    report = verify(models["float"], models["onnx"], [INPUT], runtimes=("lite-arm",), latency_seconds=0)
+    assert [row.error for row in report.rows if row.runtime == "lite-arm"] == ["No Paddle-Lite was found."] * 2
+
+
+def test_one_batch_repeats_what_there_is():
+    x = np.arange(6).reshape(3, 2)
+    assert one_batch([{"x": x}], 5)["x"][:, 0].tolist() == [0, 2, 4, 0, 2]
+    assert one_batch([x[:1], x[1:]], 2)[0].tolist() == x[:2].tolist()
+    assert len(one_batch([[x, x]], 1)) == 2
+
+
+def test_ratio_is_the_median_of_rounds():
+    slow, fast = {"cpu_ms": [4, 40, 6], "wall_ms": [[1], [1], [1]]}, {"cpu_ms": [2, 20, 2], "wall_ms": [[4], [4], [4]]}
+    assert ratio(slow, fast) == 2
+    assert ratio(slow, fast, threads=2) == 0.25
+
+
+def row(ratio_, profile, ms=10.0):
+    found = VerifyRow("paddle", "t", "int8", int8_primitives=3, float_primitives=1, profile=profile)
+    found.latency = {1: Latency(ms, ms, ms, ms, 1, 1)}
+    found.speed_ratio = {1: ratio_}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        ({"int8 compute": 1.0}, "90% of the time is the runtime's own cost per op"),
+        ({"int8 compute": 1.0, "float compute": 8.0}, "most arithmetic stayed float"),
+        ({"int8 compute": 1.0, "reorder": 5.0, "other": 3.0}, "between them take 8.00 ms"),
+        ({"int8 compute": 9.0}, "too small for int8 to pay"),
+        ({}, "profile is not known"),
+    ],
+)
+def test_why_int8_is_not_faster(profile, says):
+    notes = speed_notes(row(1.0, profile), row(1.0, profile))
+    assert notes[0] == "3 of 4 convolutions and matrix products ran in int8."
+    assert "int8 is not faster at batch 1 (1.00x)" in notes[1] and says in notes[1]
+
+
+def test_faster_is_said_plainly():
+    assert speed_notes(row(2.5, {}), row(2.5, {}))[-1] == "int8 is 2.50x as fast as float at batch 1."
+
+
+def test_hazards_are_counted_not_repeated():
+    found = row(1.0, {})
+    found.hazards = [{"op": "pool2d", "weight": "", "output": f"p{i}", "problem": "shared scale"} for i in range(9)]
+    assert hazard_notes(found) == ["Distrust the int8 result of 9 pool2d ops (first: p0): shared scale."]
+
+
+def test_every_runtime_has_the_members():
+    for name in RUNTIMES:
+        runtime = get_runtime(name)
+        assert runtime.NAME == name
+        assert all(callable(getattr(runtime, member)) for member in ("available", "export", "run", "bench"))
