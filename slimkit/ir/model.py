@@ -134,9 +134,10 @@ class Model:
             place = paddle.CPUPlace() if place is None else place
             executor = self._executors.setdefault(str(place), paddle.static.Executor(place))
             try:
-                return executor.run(
-                    self.program, feed=arrays, fetch_list=names, scope=self.scope, return_numpy=True
+                found = executor.run(
+                    self.program, feed=arrays, fetch_list=names, scope=self.scope, return_numpy=False
                 )
+                return [np.array(tensor) for tensor in found]
             except Exception as error:
                 shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
                 raise ModelError(

@@ -81,8 +81,7 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
                 else getattr(target, "__name__", "function")
             )
             raise ModelError(
-                f"{name} cannot be traced with the input spec {specs}: {type(error).__name__}: "
-                f"{_last_line(error)}; give one InputSpec per argument of forward, with the shapes the layer accepts."
+                f"{name} cannot be traced with {_describe(specs)}: {_last_line(error)}; give one InputSpec per argument of forward, with the shapes the layer accepts."
             ) from error
     return _collect(program)
 
@@ -151,6 +150,12 @@ def _clean_forwards(root: nn.Layer) -> Iterator[None]:
             paddle.disable_static()
 
 
+def _describe(specs: Sequence[Any]) -> str:
+    flat = [spec for spec in paddle.utils.flatten(list(specs)) if isinstance(spec, InputSpec)]
+    return "inputs " + ", ".join(f"{spec.name} {list(spec.shape)}" for spec in flat)
+
+
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+    named = [line for line in lines if "Error: " in line]
+    return (named or lines or ["no message"])[-1].rstrip(".")

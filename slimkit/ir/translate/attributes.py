@@ -47,6 +47,7 @@ class Attributes:
 
     def __init__(self) -> None:
         self._types: Dict[str, Dict[str, Any]] = {}
+        self._inputs: Dict[str, List[str]] = {}
 
     def types(self, legacy: str) -> Dict[str, Any]:
         """Returns attribute -> type of a legacy op; the type of an "extra" attribute is None."""
@@ -59,6 +60,14 @@ class Attributes:
             found = {name: None for name in core.get_op_extra_attrs(legacy)}
             found.update({attr.name: _Type(attr.type) for attr in proto.attrs})
             self._types[legacy] = found
+        return found
+
+    def inputs(self, legacy: str) -> List[str]:
+        """Returns the input slots of a legacy op."""
+        found = self._inputs.get(legacy)
+        if found is None:
+            proto = OpProtoHolder.instance().get_op_proto(legacy)
+            found = self._inputs[legacy] = [slot.name for slot in proto.inputs]
         return found
 
     def has(self, legacy: str, name: str) -> bool:

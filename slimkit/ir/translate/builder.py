@@ -292,6 +292,8 @@ class Builder:
                 f"operand {operand} of {op.full_name} is computed at run time, and {record.type} takes only a constant."
             )
         record.inputs[rule.tensor] = self.int32_inputs(value, record)
+        if rule.default is not None:
+            record.attrs[rule.attr] = rule.default
 
     def int32_inputs(self, value: Any, record: OpRecord) -> List[str]:
         """Returns the variables of a value; int64 ones as int32, which every runtime takes for shapes."""

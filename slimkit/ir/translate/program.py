@@ -55,8 +55,9 @@ def translate(
     if trainable is not None:
         for record in builder.params.values():
             record.trainable = record.name in trainable
-    wanted = set(builder.fetches) | set(builder.params)
-    prune(builder.block, wanted)
+    prune(builder.block, set(builder.fetches) | set(builder.params))
+    used = {name for op in builder.block.ops for name in op.reads() | op.writes()} | set(builder.fetches)
+    builder.params = {name: record for name, record in builder.params.items() if name in used}
     return Translation(
         write_program(builder.block, builder.params, Attributes()), builder.feeds, builder.fetches
     )

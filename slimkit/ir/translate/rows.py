@@ -23,6 +23,7 @@ class Fold:
         tensors: the slot of a list of one-element tensors, one per value, or None.
         scalar: the attribute is one number, not a list.
         unknown: what the attribute says for a value that a tensor gives.
+        default: what the attribute says when one tensor gives all, if the legacy op insists on it.
     """
 
     attr: str
@@ -30,6 +31,7 @@ class Fold:
     tensors: Optional[str] = None
     scalar: bool = False
     unknown: int = -1
+    default: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ def _write_var(desc: Any, var: VarRecord) -> None:
 def _write_op(program: Program, desc: Any, op: OpRecord, attributes: Attributes) -> None:
     target = desc.append_op()
     target.set_type(op.type)
-    for slot, names in op.inputs.items():
-        target.set_input(slot, names)
+    for slot in attributes.inputs(op.type):  # absent ones too: some backward ops insist on finding them
+        target.set_input(slot, op.inputs.get(slot, []))
     for slot, names in op.outputs.items():
         target.set_output(slot, names)
     try:

@@ -35,6 +35,9 @@ ROWS = (
     unary("scale", folds={"scale": Fold("scale", tensor="ScaleTensor", scalar=True)}),
     unary(
         "clip",
-        folds={"min": Fold("min", tensor="Min", scalar=True), "max": Fold("max", tensor="Max", scalar=True)},
+        folds={
+            "min": Fold("min", tensor="Min", scalar=True, default=-3.4e38),
+            "max": Fold("max", tensor="Max", scalar=True, default=3.4e38),
+        },
     ),
 )

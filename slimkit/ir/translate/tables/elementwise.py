@@ -62,5 +62,8 @@ ROWS = (
     Row(
         "where", "where", inputs={"condition": "Condition", "x": "X", "y": "Y"}, outputs={"out": "Out"},
     ),
-    Row("einsum", "einsum", inputs={"x": "Operands"}, outputs={"out": "Out"}),
+    Row(
+        "einsum", "einsum", inputs={"x": "Operands"},
+        outputs={"out": "Out", "inner_cache": "InnerCache", "xshape": "XShape"},
+    ),
 )  # fmt: skip

@@ -49,7 +49,6 @@ ROWS = (
         outputs={"y": "Y", "saved_mean": "SavedMean", "saved_variance": "SavedVariance"},
     ),
     Row("norm", "norm", inputs={"x": "X"}, outputs={"out": "Out", "norm": "Norm"}),
-    Row("lrn", "lrn", inputs={"x": "X"}, outputs={"out": "Out", "mid_out": "MidOut"}),
     Row(
         "dropout", "dropout", inputs={"x": "X", "seed_tensor": "Seed"}, outputs={"out": "Out", "mask": "Mask"},
         attrs={"mode": "dropout_implementation"}, folds={"p": Fold("dropout_prob", scalar=True)},

@@ -13,5 +13,6 @@ ROWS = (
             "x": "Input", "pre_state": "PreState", "weight_list": "WeightList", "sequence_length": "SequenceLength",
         },
         outputs={"out": "Out", "dropout_state_out": "DropoutState", "state": "State", "reserve": "Reserve"},
+        ignored=("dropout_state_in",),
     ),
 )  # fmt: skip
