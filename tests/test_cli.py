@@ -32,9 +32,7 @@ def test_help_imports_neither_paddle_nor_anything_slow():
         "heavy = slow & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
     best = min(_seconds("--help") - _seconds_of_python() for _ in range(3))
     assert best < 0.3
@@ -110,10 +108,7 @@ def test_quant_arguments(arguments, called, monkeypatch):
 def test_tool_is_the_same_command(tmp_path):
     tool = [sys.executable, str(ROOT / "tools" / "quant.py"), "-c", str(tmp_path / "no.yml")]
     done = subprocess.run(tool, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (
-        done.returncode == 2
-        and done.stderr == slimkit("quant", "-c", str(tmp_path / "no.yml"), cwd=tmp_path).stderr
-    )
+    assert done.returncode == 2 and done.stderr == slimkit("quant", "-c", str(tmp_path / "no.yml"), cwd=tmp_path).stderr
 
 
 def test_interrupt_is_130(monkeypatch, capsys):
@@ -124,11 +119,19 @@ def test_interrupt_is_130(monkeypatch, capsys):
     assert main(["quant", "-c", "a.yml"]) == 130 and capsys.readouterr().err == "slimkit: interrupted.\n"
 
 
+def test_interrupted_run_is_130_and_says_how_to_go_on(monkeypatch, capsys):
+    from slimkit.recipe.training import Interrupted
+
+    def stop(*_, **__):
+        raise Interrupted("stopped at step 3 of 9.")
+
+    monkeypatch.setattr("slimkit.recipe.runner.run_recipe", stop)
+    assert main(["quant", "-c", "a.yml"]) == 130 and capsys.readouterr().err == "slimkit: stopped at step 3 of 9.\n"
+
+
 def test_errors_of_any_kind_are_caught_by_their_base(monkeypatch, capsys):
     def fail(*_, **__):
         raise ModelError("the model is not one.")
 
     monkeypatch.setattr("slimkit.recipe.runner.run_recipe", fail)
-    assert (
-        main(["quant", "-c", "a.yml"]) == 2 and capsys.readouterr().err == "slimkit: the model is not one.\n"
-    )
+    assert main(["quant", "-c", "a.yml"]) == 2 and capsys.readouterr().err == "slimkit: the model is not one.\n"

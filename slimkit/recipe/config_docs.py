@@ -1,4 +1,4 @@
-"""``docs/config.md`` from the schemas, so that it cannot fall behind them."""
+"""``docs/config.md`` and ``docs/report.md`` from the schemas, so that they cannot fall behind them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from pydantic.fields import FieldInfo
 
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_messages import section_of
+from slimkit.recipe.run_report import (
+    SCHEMA_VERSION,
+    Curves,
+    Histogram,
+    LayerResult,
+    RunReport,
+    RuntimeResult,
+    SkippedOp,
+)
 
-__all__ = ["render_config_docs"]
+__all__ = ["PAGES", "render_config_docs", "render_report_docs"]
 
 _HEAD = """\
 # Config reference
@@ -27,7 +36,24 @@ A recipe is a YAML file of the sections below; `slimkit quant -c FILE` runs it. 
 - Types are strict: `"8"` is no number, `yes` is a text. `1e-3` is a number.
 """
 
-_TYPES = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "null"}
+_REPORT_HEAD = """\
+# report.json
+
+`slimkit quant` leaves `report.json` beside `report.html`: the same figures, for machines. This page is
+written by `python tools/gen_config_docs.py` from `slimkit.recipe.run_report`.
+
+`schema_version` is {version}. It goes up when a field changes its meaning or goes away; fields may be added
+without that. To read a report with its types:
+
+```python
+from slimkit.recipe.run_report import RunReport
+
+report = RunReport.model_validate_json(open("output/mbv3_pact/report.json").read())
+print(report.result("int8", "paddle").top1)
+```
+"""
+
+_TYPES = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "null", Any: "any"}
 _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
 
@@ -37,6 +63,21 @@ def render_config_docs() -> str:
     for name, field in RecipeConfig.model_fields.items():
         parts += _section(name, field, 2)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def render_report_docs() -> str:
+    """Returns the description of ``report.json`` as Markdown."""
+    parts = [_REPORT_HEAD.format(version=SCHEMA_VERSION)]
+    for part in (RunReport, RuntimeResult, LayerResult, Histogram, SkippedOp, Curves):
+        title = "The report" if part is RunReport else f"`{part.__name__}`"
+        parts += [f"## {title}", "", _first_paragraph(part), "", "| field | type | meaning |", "| --- | --- | --- |"]
+        parts += [f"| `{key}` | {_type(item)} | {_meaning(item)} |" for key, item in part.model_fields.items()]
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+#: File in docs/ -> what it must hold.
+PAGES = {"config.md": render_config_docs, "report.md": render_report_docs}
 
 
 def _section(name: str, field: FieldInfo, level: int) -> List[str]:
@@ -87,6 +128,10 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(argument) for argument in arguments)
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
+    if origin is dict:
+        return f"{_type_name(arguments[0])} → {_type_name(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"`{annotation.__name__}`"
     return _TYPES.get(annotation, str(annotation))
 
 

@@ -77,7 +77,7 @@ class DataSection(Section):
     eval_samples: int = Field(1000, ge=2, description="text_lines: lines rendered for evaluation.")
     difficulty: float = Field(1.0, ge=0, description="text_lines: 0 is clean print; 1 is as hard as scene text.")
     languages: List[Literal["latin", "chinese"]] = Field(
-        default_factory=lambda: ["latin", "chinese"], min_length=1, description="text_lines: scripts."
+        ["latin", "chinese"], min_length=1, description="text_lines: scripts."
     )
     fonts: List[str] = Field(default_factory=list, description="text_lines: font files or folders, searched first.")
     cache_dir: Optional[str] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -145,8 +145,11 @@ def show_results(screen: Screen, report: RunReport) -> None:
         ["runtime", "state", "top-1", "against float", "size", *(f"batch {size}" for size in sizes)],
         [(r["runtime"], r["state"], r["top1"], r["delta"], r["size"], *r["latency"]) for r in rows],
     )
+    reasons: Dict[str, List[str]] = {}
     for row in rows:
         if row["status"] in ("failed", "unavailable"):
-            screen.warn(f"{row['runtime']}: {' '.join(row['notes'])}")
+            reasons.setdefault(" ".join(row["notes"]), []).append(row["runtime"])
+    for reason, titles in reasons.items():
+        screen.warn(f"{' and '.join(titles)}: {reason}")
     screen.console.print()
     screen.console.print(Padding(f"[bold]{escape(verdict(report))}[/]", (0, 0, 1, 5), expand=False))

@@ -96,8 +96,9 @@ def _convert(loader: _CoreLoader, node: yaml.Node, path: KeyPath, name: str, pla
             if key in result:
                 dotted = ".".join(map(str, (*path, key)))
                 raise ConfigError(f"{place}: the key {dotted} is given twice in this file; keep one of them.")
-            places[(*path, key)] = place
-            result[key] = _convert(loader, value_node, (*path, key), name, places)
+            here = (*path, key)
+            places[here] = place
+            result[key] = _convert(loader, value_node, here, name, places)
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_convert(loader, item, (*path, i), name, places) for i, item in enumerate(node.value)]

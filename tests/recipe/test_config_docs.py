@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from slimkit.recipe.config import RecipeConfig
-from slimkit.recipe.config_docs import render_config_docs
+from slimkit.recipe.config_docs import PAGES, render_config_docs
 from slimkit.recipe.config_file import load_config
 from slimkit.recipe.config_messages import all_keys, section_of
 
@@ -15,9 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["mbv3_pact", "mbv3_qat", "mbv3_pact_w4a4", "mbv3_qat_w4a4", "ppocr_cls_pact"]
 
 
-def test_docs_are_current():
-    text = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
-    assert text == render_config_docs(), "run python tools/gen_config_docs.py"
+@pytest.mark.parametrize("name", PAGES)
+def test_docs_are_current(name):
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert text == PAGES[name](), "run python tools/gen_config_docs.py"
+
+
+def test_check_of_the_script_agrees():
+    script = [sys.executable, str(ROOT / "tools" / "gen_config_docs.py"), "--check"]
+    assert subprocess.run(script, check=False).returncode == 0
 
 
 def test_every_key_is_documented_and_described():

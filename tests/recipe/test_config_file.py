@@ -213,7 +213,7 @@ def test_base_loop(config_file):
 def test_hash_and_differences_ignore_what_does_not_train(config_file):
     path = config_file()
     one = load_config(path)
-    same = load_config(path, ["run.output=elsewhere", "verify.repeats=3", "data.workers=0"])
+    same = load_config(path, ["run.output=elsewhere", "verify.threads=3", "data.workers=0"])
     other = load_config(path, ["train.lr.base=0.5", "quant.weight_bits=4"])
     assert config_hash(one) == config_hash(same) != config_hash(other)
     assert differing_keys(one, same.model_dump()) == []
