@@ -26,6 +26,10 @@ HINTS = [
         "or export in the onnx format",
     ),
     (
+        r"could not construct a memory descriptor using strides",
+        "oneDNN cannot quantize what a conv2d_transpose gives; export with runtime='onednn', which puts an assign between",
+    ),
+    (
         r"Could not find threshold information",
         "a weight holds integers but has no dequantize scale; export the model again",
     ),

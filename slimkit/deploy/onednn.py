@@ -20,7 +20,7 @@ __all__ = ["executed", "fallbacks", "hazards", "parse_verbose"]
 COMPUTE = ("convolution", "deconvolution", "inner_product", "matmul", "rnn")
 # Ops of the optimized program that hold them.
 COMPUTE_OPS = (
-    *("fused_conv2d", "conv2d", "depthwise_conv2d", "conv2d_transpose", "fc", "mul"),
+    *("fused_conv2d", "conv2d", "depthwise_conv2d", "conv2d_transpose", "conv2d_transpose_bias", "fc", "mul"),
     *("matmul", "matmul_v2", "fused_matmul", "fused_conv3d", "fusion_gru", "multi_gru", "fusion_lstm"),
 )
 WEIGHT_SLOTS = ("Filter", "W", "Y", "WeightX")
@@ -143,7 +143,7 @@ def fallbacks(program: ProgramView) -> List[Dict[str, str]]:
 
 
 def _why(op: OpDesc) -> str:
-    if op.type == "conv2d_transpose":
+    if op.type.startswith("conv2d_transpose"):
         return "oneDNN int8 of Paddle has no conv2d_transpose"
     if op.type == "mul":
         return "a mul without a bias add is not an int8 op of Paddle"

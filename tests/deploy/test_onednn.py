@@ -61,6 +61,7 @@ INT8 = {"mkldnn_data_type": "int8"}
         (op("fused_conv2d", "y", residual="r"), "residual input or its output has no scale"),
         (op("fused_conv2d", "y"), "its input has no scale"),
         (op("conv2d_transpose", "y"), "no conv2d_transpose"),
+        (op("conv2d_transpose_bias", "y"), "no conv2d_transpose"),
         (op("mul", "y"), "without a bias"),
     ],
 )
