@@ -5,8 +5,13 @@ import zlib  # noqa: F401  (before paddle)
 import numpy as np
 import paddle
 import pytest
+from hypothesis import settings
 
 from slimkit.ir.guards import legacy_ir
+
+# Shared machines are slow at times, and a run is to be repeatable.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 
 def _run_op(op_type, inputs, outputs, attrs):
