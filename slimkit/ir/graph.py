@@ -11,119 +11,17 @@ Training programs are graphs like any other: backward and optimizer ops are node
 from __future__ import annotations
 
 import zlib  # noqa: F401  (zlib must be loaded before paddle: its bundled copy crashes gzip otherwise)
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from paddle.base import core
 from paddle.base.framework import IrGraph, Program
 
 from slimkit.errors import ModelError
+from slimkit.ir.graph_nodes import GraphOp, GraphVar, OpRole, VarLike, as_list
 from slimkit.ir.guards import legacy_ir
+from slimkit.ir.parameters import copy_program_info, promote_to_parameter
 
-__all__ = ["Graph", "GraphOp", "GraphVar", "OpRole"]
-
-
-class OpRole:
-    """The bits of an op's ``op_role`` attribute."""
-
-    FORWARD = 0
-    BACKWARD = 1
-    OPTIMIZE = 2
-    LOSS = 256
-
-
-class GraphVar:
-    """One version of a variable: ``name``, its ``producer`` (or None) and its ``consumers``."""
-
-    __slots__ = ("consumers", "desc", "name", "node", "producer")
-
-    def __init__(self, node: Any) -> None:
-        self.node = node
-        self.name: str = node.name()
-        self.desc = None if node.is_ctrl_var() else node.var()
-        self.producer: Optional[GraphOp] = None
-        self.consumers: List[GraphOp] = []
-
-    @property
-    def persistable(self) -> bool:
-        return self.desc is not None and self.desc.persistable()
-
-    @property
-    def shape(self) -> Tuple[int, ...]:
-        return tuple(self.desc.shape())
-
-    @property
-    def dtype(self) -> Any:
-        return self.desc.dtype()
-
-    def __repr__(self) -> str:
-        return f"GraphVar({self.name})"
-
-
-class GraphOp:
-    """One op: ``type``, ``inputs``/``outputs`` (data var nodes) and slots by name."""
-
-    __slots__ = ("desc", "id", "inputs", "node", "outputs")
-
-    def __init__(self, node: Any) -> None:
-        self.node = node
-        self.id: int = node.id()
-        self.desc = node.op()
-        self.inputs: List[GraphVar] = []
-        self.outputs: List[GraphVar] = []
-
-    @property
-    def type(self) -> str:
-        return self.desc.type()
-
-    @property
-    def role(self) -> int:
-        return self.desc.attr("op_role") if self.desc.has_attr("op_role") else OpRole.FORWARD
-
-    @property
-    def is_backward(self) -> bool:
-        return bool(self.role & OpRole.BACKWARD)
-
-    @property
-    def is_forward(self) -> bool:
-        return not self.role & (OpRole.BACKWARD | OpRole.OPTIMIZE)
-
-    def input_names(self, slot: str) -> List[str]:
-        """Names in an input slot, [] when the op has no such slot."""
-        return list(self.desc.input(slot)) if slot in self.desc.input_names() else []
-
-    def output_names(self, slot: str) -> List[str]:
-        """Names in an output slot, [] when the op has no such slot."""
-        return list(self.desc.output(slot)) if slot in self.desc.output_names() else []
-
-    def input_var(self, slot: str, index: int = 0) -> Optional[GraphVar]:
-        """The var node in an input slot, or None."""
-        names = self.input_names(slot)
-        return self._find(self.inputs, names[index]) if index < len(names) else None
-
-    def output_var(self, slot: str, index: int = 0) -> Optional[GraphVar]:
-        """The var node in an output slot, or None."""
-        names = self.output_names(slot)
-        return self._find(self.outputs, names[index]) if index < len(names) else None
-
-    @staticmethod
-    def _find(nodes: Sequence[GraphVar], name: str) -> Optional[GraphVar]:
-        return next((v for v in nodes if v.name == name), None)
-
-    def attr(self, name: str, default: Any = None) -> Any:
-        return self.desc.attr(name) if self.desc.has_attr(name) else default
-
-    def set_attr(self, name: str, value: Any) -> None:
-        self.desc._set_attr(name, value)
-
-    def __repr__(self) -> str:
-        return f"GraphOp({self.type} -> {', '.join(v.name for v in self.outputs)})"
-
-
-VarLike = Union[GraphVar, Sequence[GraphVar]]
-
-
-def _as_list(value: VarLike) -> List[GraphVar]:
-    return [value] if isinstance(value, GraphVar) else list(value)
+__all__ = ["Graph", "GraphOp", "GraphVar", "OpRole", "promote_to_parameter"]
 
 
 class Graph:
@@ -157,21 +55,33 @@ class Graph:
             ]
 
     def _read_nodes(self) -> None:
-        nodes = list(self._graph.nodes())
+        # Paddle hands its nodes out as a set in no order; ids rise as ops are written, so versions come in order.
+        nodes = sorted(self._graph.nodes(), key=lambda n: n.id())
         for node in nodes:
             if node.is_op() and node.op() is not None:
                 self._ops[node.id()] = GraphOp(node)
-            elif node.is_var():
+            elif node.is_var() and not node.is_ctrl_var():
                 self._add_var(GraphVar(node))
         for op in self._ops.values():
             for n in op.node.inputs:
-                var = self._vars[n.id()]
-                op.inputs.append(var)
-                var.consumers.append(op)
+                if not n.is_ctrl_var():
+                    var = self._vars[n.id()]
+                    op.inputs.append(var)
+                    var.consumers.append(op)
             for n in op.node.outputs:
-                var = self._vars[n.id()]
-                op.outputs.append(var)
-                var.producer = op
+                if not n.is_ctrl_var():
+                    var = self._vars[n.id()]
+                    op.outputs.append(var)
+                    var.producer = op
+        for node in nodes:
+            if node.is_var() and node.is_ctrl_var():
+                self._read_control(node)
+
+    def _read_control(self, node: Any) -> None:
+        for earlier in [self._ops[n.id()] for n in node.inputs if n.id() in self._ops]:
+            for later in [self._ops[n.id()] for n in node.outputs if n.id() in self._ops]:
+                earlier.awaited_by.append((later, node))
+                later.waits_for.append((earlier, node))
 
     def _add_var(self, var: GraphVar) -> GraphVar:
         self._vars[var.node.id()] = var
@@ -192,7 +102,7 @@ class Graph:
         return [op for op in found if op.type in types] if types else found
 
     def vars(self, name: Optional[str] = None) -> List[GraphVar]:
-        """All var nodes, or every version of the variable ``name``."""
+        """All var nodes, or every version of the variable ``name``, first to last."""
         return list(self._by_name.get(name, [])) if name is not None else list(self._vars.values())
 
     def var(self, name: str) -> GraphVar:
@@ -274,23 +184,27 @@ class Graph:
         """
         desc = core.OpDesc()
         desc.set_type(op_type)
-        for slot, names in inputs.items():
-            desc.set_input(slot, [v.name for v in _as_list(names)])
-        for slot, names in outputs.items():
-            desc.set_output(slot, [v.name for v in _as_list(names)])
+        for slot, read in inputs.items():
+            desc.set_input(slot, [v.name for v in as_list(read)])
+        for slot, written in outputs.items():
+            desc.set_output(slot, [v.name for v in as_list(written)])
         for key, value in (attrs or {}).items():
             desc._set_attr(key, value)
         desc._set_attr("op_role", role)
         desc._set_attr("op_device", "")
-        op = GraphOp(self._graph.create_op_node(desc))
-        self._ops[op.id] = op
-        for slot in inputs.values():
-            for var in _as_list(slot):
+        op = self._add_op(desc)
+        for read in inputs.values():
+            for var in as_list(read):
                 if var not in op.inputs:
                     self._link_input(var, op)
-        for slot in outputs.values():
-            for var in _as_list(slot):
+        for written in outputs.values():
+            for var in as_list(written):
                 self._link_output(op, var)
+        return op
+
+    def _add_op(self, desc: Any) -> GraphOp:
+        op = GraphOp(self._graph.create_op_node(desc))
+        self._ops[op.id] = op
         return op
 
     def insert_op_desc(
@@ -305,8 +219,7 @@ class Graph:
         for name in desc.output_arg_names():
             if name in outputs and outputs[name].name != name:
                 copy._rename_output(name, outputs[name].name)
-        op = GraphOp(self._graph.create_op_node(copy))
-        self._ops[op.id] = op
+        op = self._add_op(copy)
         for name in dict.fromkeys(desc.input_arg_names()):
             if name in inputs and inputs[name] not in op.inputs:
                 self._link_input(inputs[name], op)
@@ -336,6 +249,17 @@ class Graph:
         for op in list(old.consumers):
             self.replace_input(op, old, new)
 
+    def make_constant(self, var: GraphVar) -> None:
+        """Cuts a variable off from its producer and makes it persistable; its value then comes from the scope."""
+        if var.producer is not None:
+            op = var.producer
+            op.outputs.remove(var)
+            op.node.remove_output(var.node)
+            var.node.remove_input(op.node)
+            var.producer = None
+        var.desc.set_persistable(True)
+        var.desc.set_stop_gradient(True)
+
     def remove_op(self, op: GraphOp, remove_dangling: bool = True) -> None:
         """Removes an op; with ``remove_dangling`` also the variables nobody else produces or reads."""
         for var in list(op.inputs):
@@ -349,6 +273,7 @@ class Graph:
             var.node.remove_input(op.node)
             if remove_dangling:
                 self._drop_if_dangling(var)
+        self._unlink_controls(op)
         del self._ops[op.id]
         self._graph.remove_node(op.node)
 
@@ -358,11 +283,31 @@ class Graph:
             self._by_name[var.name].remove(var)
             self._graph.remove_node(var.node)
 
+    def _unlink_controls(self, op: GraphOp) -> None:
+        for other, node in [*op.waits_for, *op.awaited_by]:
+            other.awaited_by[:] = [pair for pair in other.awaited_by if pair[0] is not op]
+            other.waits_for[:] = [pair for pair in other.waits_for if pair[0] is not op]
+            if len(node.inputs) + len(node.outputs) <= 2:
+                for n in [*node.inputs]:
+                    n.remove_output(node)
+                for n in [*node.outputs]:
+                    n.remove_input(node)
+                self._graph.remove_node(node)
+            else:  # shared with further ops
+                node.remove_input(op.node)
+                node.remove_output(op.node)
+
     def _link_input(self, var: GraphVar, op: GraphOp) -> None:
         var.node.append_output(op.node)
         op.node.append_input(var.node)
         var.consumers.append(op)
         op.inputs.append(var)
+        versions = self._by_name[var.name]
+        if len(versions) > 1:
+            following = versions[versions.index(var) + 1 :]
+            writer = next((v.producer for v in following if v.producer is not None), None)
+            if writer is not None and writer is not op:
+                self._order(op, writer)
 
     def _unlink_input(self, var: GraphVar, op: GraphOp) -> None:
         var.node.remove_output(op.node)
@@ -383,19 +328,29 @@ class Graph:
         self._order_after_readers(op, var)
 
     def _order_after_readers(self, op: GraphOp, var: GraphVar) -> None:
-        """Makes an op that overwrites a variable wait for those that read the version before (write after read)."""
+        """Makes an op that overwrites a variable wait for the version before: its writer and its readers."""
         versions = self._by_name[var.name]
         position = versions.index(var)
         if position == 0:
             return
-        for reader in versions[position - 1].consumers:
-            if reader is op:
-                continue
-            dep = self._graph.create_control_dep_var()
-            reader.node.append_output(dep)
-            dep.append_input(reader.node)
-            dep.append_output(op.node)
-            op.node.append_input(dep)
+        before = versions[position - 1]
+        readers = [reader for reader in before.consumers if reader is not op]
+        if before.producer is not None and before not in op.inputs and not readers:
+            readers = [before.producer]
+        for reader in readers:
+            self._order(reader, op)
+
+    def _order(self, earlier: GraphOp, later: GraphOp) -> None:
+        """Makes ``later`` run after ``earlier`` though no data flows between them."""
+        if any(other is later for other, _ in earlier.awaited_by):
+            return
+        node = self._graph.create_control_dep_var()
+        earlier.node.append_output(node)
+        node.append_input(earlier.node)
+        node.append_output(later.node)
+        later.node.append_input(node)
+        earlier.awaited_by.append((later, node))
+        later.waits_for.append((earlier, node))
 
     # ---------------------------------------------------------------- out
 
@@ -411,58 +366,3 @@ class Graph:
             program = self.ir_graph().to_program()
             copy_program_info(self._source, program)
         return program
-
-
-def copy_program_info(source: Program, target: Program) -> None:
-    """Carries over what a ProgramDesc cannot hold: Parameter objects, seeds, the attached LR scheduler.
-
-    Args:
-        source: the program the graph was built from.
-        target: the program built from the edited description; changed in place.
-    """
-    block, old = target.global_block(), source.global_block()
-    for param in old.all_parameters():
-        if param.name in block.vars:
-            promote_to_parameter(block, param.name, like=param)
-    target.random_seed = source.random_seed
-    for name in ("lr_scheduler", "lr_var", "_appending_grad_times"):
-        if hasattr(source, name):
-            setattr(target, name, getattr(source, name))
-
-
-def promote_to_parameter(block: Any, name: str, like: Any = None, trainable: bool = True) -> Any:
-    """Turns a persistable Variable of a block into a ``Parameter`` in place.
-
-    Args:
-        block: the block that holds it.
-        name: its name.
-        like: a Parameter whose attributes it takes over.
-        trainable: used when ``like`` is None.
-
-    Returns:
-        The Parameter.
-    """
-    from paddle.base.framework import Parameter
-
-    var = block.vars[name]
-    if isinstance(var, Parameter) and like is None:
-        var.trainable = trainable
-        var.stop_gradient = not trainable
-        return var
-    param = Parameter(
-        block,
-        shape=var.shape,
-        dtype=var.dtype,
-        type=var.type,
-        name=name,
-        stop_gradient=like.stop_gradient if like is not None else not trainable,
-        trainable=like.trainable if like is not None else trainable,
-        optimize_attr=like.optimize_attr if like is not None else {"learning_rate": 1.0},
-        regularizer=like.regularizer if like is not None else None,
-        error_clip=getattr(like, "error_clip", None),
-    )
-    if like is not None:
-        param.need_clip = getattr(like, "need_clip", True)
-        param.is_distributed = getattr(like, "is_distributed", False)
-    block.vars[name] = param
-    return param

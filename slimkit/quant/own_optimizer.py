@@ -77,7 +77,7 @@ def attach_optimizer(
 
 
 def graft(
-    graph: Graph, block: Any, known: Dict[str, GraphVar], role: Optional[int] = None
+    graph: Graph, block: Any, known: Dict[str, GraphVar], role: Optional[int] = None, prefix: str = ""
 ) -> Dict[str, GraphVar]:
     """Copies the ops of a program's block into a graph.
 
@@ -86,6 +86,7 @@ def graft(
         block: the global block of a legacy program.
         known: the block's variables that are the graph's own already.
         role: op role of the copies; None keeps theirs.
+        prefix: put before the names of the block's temporaries, which may stand in the graph already.
 
     Returns:
         Name in the block -> variable in the graph, the last version each.
@@ -94,13 +95,13 @@ def graft(
     for op in block.ops:
         for name in op.input_arg_names:
             if name not in here:
-                here[name] = _bring(graph, block, name)
+                here[name] = _bring(graph, block, name, prefix)
         inputs = {n: here[n] for n in op.input_arg_names}
         outputs: Dict[str, GraphVar] = {}
         for name in op.output_arg_names:
             held = here.get(name)
             if held is None:
-                outputs[name] = _bring(graph, block, name)
+                outputs[name] = _bring(graph, block, name, prefix)
             else:
                 outputs[name] = graph.new_version(held)
         added = graph.insert_op_desc(op.desc, inputs, outputs)
@@ -110,8 +111,9 @@ def graft(
     return here
 
 
-def _bring(graph: Graph, block: Any, name: str) -> GraphVar:
-    if graph.has_var(name):
-        return graph.var(name)
+def _bring(graph: Graph, block: Any, name: str, prefix: str) -> GraphVar:
     var = block.vars[name]
-    return graph.create_var(name, var.shape, var.dtype, var.persistable, var.stop_gradient)
+    if var.persistable and graph.has_var(name):
+        return graph.var(name)
+    new_name = name if var.persistable else f"{prefix}{name}"
+    return graph.create_var(new_name, var.shape, var.dtype, var.persistable, var.stop_gradient)

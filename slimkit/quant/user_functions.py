@@ -16,6 +16,7 @@ import paddle
 from slimkit.errors import ConfigError
 from slimkit.ir.graph import Graph, GraphVar, OpRole
 from slimkit.ir.guards import legacy_ir
+from slimkit.ir.static_function import trace_function
 from slimkit.quant.own_optimizer import graft
 from slimkit.quant.passes.insert_fake_quant import TensorHook
 from slimkit.quant.quantizers import Site, set_tensor
@@ -82,9 +83,8 @@ class UserFunctions:
         def apply(site: Site, x: GraphVar, bits: int) -> GraphVar:
             backward = not site.differentiable and not self.for_test
             traced = self._trace(kind, function, x, backward)
-            known = self._graft_forward(traced, x)
-            origin = _origin(x.name)
-            self._applied.setdefault(origin, []).append(_Applied(traced, known))
+            known = self._graft_forward(traced, x, f"{x.name}.{kind}.")
+            self._applied.setdefault(x.name, []).append(_Applied(traced, known))
             self.parameters += [p for p in traced.parameters if p not in self.parameters]
             return known[traced.output]
 
@@ -108,6 +108,8 @@ class UserFunctions:
     def _trace_legacy(self, function: Function, x: GraphVar, prefix: str, backward: bool) -> _Traced:
         main, startup = paddle.static.Program(), paddle.static.Program()
         with legacy_ir(), paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard(prefix):
+            if hasattr(main, "_name_generator"):  # Paddle 3: legacy programs number their own names
+                main._name_generator = paddle.base.unique_name.UniqueNameGenerator(prefix)
             block = main.global_block()
             data = block.create_var(name=x.name, shape=list(x.shape), dtype=x.dtype, stop_gradient=False)
             output = function(data)
@@ -115,14 +117,12 @@ class UserFunctions:
             return self._differentiate(main, x.name, output.name, prefix, backward)
 
     def _trace_pir(self, function: Function, x: GraphVar, prefix: str, backward: bool) -> _Traced:
-        from slimkit.ir.translate import trace_function
-
-        program, output, values = trace_function(function, x.name, list(x.shape), prefix)
-        for name, value in values.items():
+        found = trace_function(function, x.name, x.shape, prefix)
+        for name, value in found.params.items():
             if not self._has_value(name):
                 set_tensor(self.scope, name, value, self.place)
         with legacy_ir(), paddle.utils.unique_name.guard(prefix):
-            return self._differentiate(program, x.name, output, prefix, backward)
+            return self._differentiate(found.program, x.name, found.output, prefix, backward)
 
     def _has_value(self, name: str) -> bool:
         held = self.scope.find_var(name)
@@ -160,8 +160,8 @@ class UserFunctions:
 
     # ---------------------------------------------------------------- graft
 
-    def _graft_forward(self, traced: _Traced, x: GraphVar) -> Dict[str, GraphVar]:
-        return graft(self.graph, _Ops(traced.block, 0, traced.backward_from), {x.name: x}, OpRole.FORWARD)
+    def _graft_forward(self, traced: _Traced, x: GraphVar, prefix: str) -> Dict[str, GraphVar]:
+        return graft(self.graph, _Ops(traced.block, 0, traced.backward_from), {x.name: x}, OpRole.FORWARD, prefix)
 
     def finish(self, gradients: List[Tuple[Graph, Any, str, GraphVar, GraphVar]]) -> Dict[str, GraphVar]:
         """Adds the functions' gradient ops; returns parameter -> gradient variable.
@@ -172,7 +172,7 @@ class UserFunctions:
         parts: Dict[str, List[GraphVar]] = {}
         for graph, op, slot, before, _ in gradients:
             out = op.output_var(f"{slot}@GRAD")
-            chain = self._applied.get(_origin(before.name), [])
+            chain = self._applied.get(before.name, [])
             for number, item in enumerate(reversed(chain)):
                 if out is None or not item.traced.gradient_out:
                     break
@@ -197,9 +197,8 @@ class UserFunctions:
         graph.replace_output(producer, out, incoming)
         known = {**item.names, item.traced.gradient_in: incoming}
         block = item.traced.block
-        grafted = graft(
-            graph, _Ops(block, item.traced.backward_from, len(block.ops), name), known, OpRole.BACKWARD
-        )
+        ops = _Ops(block, item.traced.backward_from, len(block.ops))
+        grafted = graft(graph, ops, known, OpRole.BACKWARD, f"{name}.")
         graph.insert_op("assign", {"X": grafted[item.traced.gradient_out]}, {"Out": out}, {}, OpRole.BACKWARD)
         for parameter, gradient in item.traced.parameter_gradients.items():
             parts.setdefault(parameter, []).append(grafted[gradient])
@@ -207,16 +206,11 @@ class UserFunctions:
 
 
 class _Ops:
-    """Some ops of a block, in the form ``graft`` reads; ``prefix`` renames what they write."""
+    """Some ops of a block, in the form ``graft`` reads."""
 
-    def __init__(self, block: Any, start: int, stop: int, prefix: str = "") -> None:
+    def __init__(self, block: Any, start: int, stop: int) -> None:
         self.ops = block.ops[start:stop]
         self.vars = block.vars
-        self.prefix = prefix
-
-
-def _origin(name: str) -> str:
-    return name
 
 
 def _first_line(error: BaseException) -> str:

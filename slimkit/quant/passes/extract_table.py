@@ -5,14 +5,16 @@ The graph is float again afterwards; freeze passes and exporters read the table 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
+import paddle
 
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
+from slimkit.ir.guards import legacy_ir
 from slimkit.quant.ops import ACTIVATION_OPS, WEIGHT_OPS
-from slimkit.quant.quantizers import AFFINE_EPSILON, AFFINE_MARK
+from slimkit.quant.quantizers import AFFINE_EPSILON, AFFINE_MARK, set_tensor
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 
 __all__ = ["ExtractTable", "remove_unread"]
@@ -74,9 +76,30 @@ class ExtractTable:
     def apply(self, graph: Graph) -> QuantTable:
         """Edits the graph in place and returns the table."""
         table = QuantTable()
+        self._fold_weights(graph)
         for part in graph.all_graphs():
             self._apply_block(part, table)
         return table
+
+    def _fold_weights(self, graph: Graph) -> None:
+        """Weights that a preprocess function computes from parameters become parameters with the computed values."""
+        constant = _from_parameters(graph)
+        inputs = [op.input_var("X") for op in graph.ops(*_FUSED)]
+        computed = [x for x in inputs if x is not None and not x.persistable and x.node.id() in constant]
+        if not computed:
+            return
+        program = graph.to_program()
+        with legacy_ir():
+            targets = [program.global_block().vars[v.name] for v in computed]
+            pruned = program._prune(targets)
+            place = paddle.CPUPlace()
+            values = paddle.static.Executor(place).run(pruned, fetch_list=targets, scope=self.scope)
+        for var, value in zip(computed, values):
+            producer = var.producer
+            graph.make_constant(var)
+            set_tensor(self.scope, var.name, np.asarray(value), place)
+            if producer is not None:
+                remove_unread(graph, producer)
 
     def _apply_block(self, graph: Graph, table: QuantTable) -> None:
         sources: Dict[int, Tuple[GraphVar, str]] = {}
@@ -160,6 +183,15 @@ class ExtractTable:
             is_weight=x.persistable,
             dynamic=dynamic,
         )
+
+
+def _from_parameters(graph: Graph) -> Set[int]:
+    """Ids of the variables that depend on nothing but parameters."""
+    known = {v.node.id() for v in graph.vars() if v.persistable and v.producer is None}
+    for op in graph.ops():
+        if op.inputs and all(v.node.id() in known for v in op.inputs):
+            known.update(v.node.id() for v in op.outputs)
+    return known
 
 
 def _slots(op: GraphOp) -> Tuple[str, ...]:

@@ -85,7 +85,8 @@ class Pact:
             out = op.output_var(f"{slot}@GRAD")
             if alpha is None or out is None or after.producer is None:
                 continue
-            parts.setdefault(alpha.name, []).append(self._backward(graph, op, out, before, after, alpha))
+            latest = graph.var(alpha.name)
+            parts.setdefault(alpha.name, []).append(self._backward(graph, op, out, before, after, latest))
         return (
             {name: self._total(graph, name, items) for name, items in parts.items()}
             if graph is not None
