@@ -208,7 +208,7 @@ def _charts(report: RunReport) -> List[Tuple[str, str]]:
     return [
         ("Training loss", line_chart(
             loss, title="Training loss over steps", x_label="step", smooth=len(loss) > 60, x_range=ends)),
-        ("Top-1 of the simulated int8 model", line_chart(
+        ("Top-1 of the simulated model", line_chart(
             accuracy, title="Test accuracy over steps", x_label="step", x_range=ends, dots=True, percent=True,
             reference=reference)),
         ("Learning rate", line_chart(

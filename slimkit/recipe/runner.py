@@ -110,7 +110,8 @@ class Recipe:
         self.train_set, self.test_set = build_datasets(
             config.data.model_dump(), num_classes=config.network.num_classes, seed=config.run.seed
         )
-        fact("data", f"{config.data.kind}, {len(self.train_set)} to train on, {len(self.test_set)} to test on")
+        kind = self.train_set.report().get("kind", config.data.kind)
+        fact("data", f"{kind}, {len(self.train_set)} to train on, {len(self.test_set)} to test on")
         fact("device", f"{config.run.place}, seed {config.run.seed}")
 
     # 2
@@ -180,7 +181,7 @@ class Recipe:
         elif self.resume:
             self._note(f"There is no checkpoint in {self.folder.folder} yet, so training starts at step 1.")
         elif self.folder.clear():
-            self._note(f"The checkpoints of an earlier run in {self.output} are replaced.")
+            self.screen.warn(f"The checkpoints of an earlier run in {self.output} are replaced.")
         watcher = ScreenWatcher(self.screen, self.loop.total, config.train.epochs, self.loop.progress.step)
         self.progress = self.loop.run(watcher)
         self.loop.load_best()
