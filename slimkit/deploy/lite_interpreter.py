@@ -113,10 +113,17 @@ def install_interpreter(dest: Union[str, Path], python: Optional[Union[str, Path
         RuntimeFailedError: the environment or the package could not be installed.
     """
     base = str(python) if python else _base_python()
+    _check_version(base)
     folder = Path(dest).absolute()
+    ours = not folder.exists()
     inside = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    _run([base, "-m", "venv", str(folder)], f"make a virtual environment in {folder}")
-    _run([str(inside), "-m", "pip", "install", "-q", REQUIREMENT, "numpy"], f"install {REQUIREMENT}")
+    try:
+        _run([base, "-m", "venv", str(folder)], f"make a virtual environment in {folder}")
+        _run([str(inside), "-m", "pip", "install", "-q", REQUIREMENT, "numpy"], f"install {REQUIREMENT}")
+    except RuntimeFailedError:
+        if ours:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     _checked.pop(str(inside), None)
     reason = why_unavailable(str(inside))
     if reason:
@@ -125,14 +132,28 @@ def install_interpreter(dest: Union[str, Path], python: Optional[Union[str, Path
     return str(inside)
 
 
+def _version(python: str) -> Optional[str]:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _check_version(python: str) -> None:
+    version = _version(python)
+    if version not in VERSIONS:
+        is_one = f"is CPython {version}" if version else "is not a python that runs"
+        allowed = " or ".join(VERSIONS)
+        raise RuntimeUnavailableError(
+            f"{python} {is_one}; {REQUIREMENT} is built for CPython {allowed} only, give one."
+        )
+
+
 def _base_python() -> str:
     for candidate in _installed_pythons():
-        code = "import sys; print('%d.%d' % sys.version_info[:2])"
-        try:
-            done = subprocess.run([candidate, "-c", code], capture_output=True, text=True, timeout=30)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if done.returncode == 0 and done.stdout.strip() in VERSIONS:
+        if _version(candidate) in VERSIONS:
             return candidate
     raise RuntimeUnavailableError(
         "No CPython 3.10 or 3.8 is on this machine, which paddlelite 2.13rc0 needs; get one with `uv python install "

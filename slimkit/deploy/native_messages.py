@@ -27,7 +27,7 @@ HINTS = [
     ),
     (
         r"could not construct a memory descriptor using strides",
-        "oneDNN cannot quantize what a conv2d_transpose gives; export with runtime='onednn', which puts an assign between",
+        "oneDNN cannot quantize a conv2d_transpose's output directly; export with runtime='onednn', which parts them",
     ),
     (
         r"Could not find threshold information",

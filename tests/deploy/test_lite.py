@@ -73,17 +73,27 @@ def test_install_needs_the_right_cpython(alone, monkeypatch):
 
 
 def test_install_remembers_the_interpreter(alone):
-    script = 'if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi; exit 0'
+    script = 'if [ "$1" = -c ]; then echo 3.10; fi; if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi; exit 0'
     base = fake_python(alone / "base", f"PATH=/bin:/usr/bin; {script}")
     made = install_interpreter(alone / "venv", base)
     assert made == str(alone / "venv" / "bin" / "python") and find_interpreter() == made
 
 
 def test_install_failure_is_one_sentence(alone):
-    base = fake_python(alone / "base", "echo 'ERROR: No space left' >&2; echo more >&2; exit 1")
+    base = fake_python(
+        alone / "base", "if [ \"$1\" = -c ]; then echo 3.8; else echo 'ERROR: No space left' >&2; exit 1; fi"
+    )
     with pytest.raises(
         RuntimeFailedError, match=r"Could not make a virtual environment in .*: ERROR: No space left\.$"
     ):
+        install_interpreter(alone / "venv", base)
+    assert not (alone / "venv").exists()
+
+
+@pytest.mark.parametrize(("prints", "says"), [("3.11", "is CPython 3.11"), ("", "is not a python that runs")])
+def test_install_refuses_another_python(alone, prints, says):
+    base = fake_python(alone / "base", f"echo {prints}" if prints else "exit 1")
+    with pytest.raises(RuntimeUnavailableError, match=says):
         install_interpreter(alone / "venv", base)
 
 
