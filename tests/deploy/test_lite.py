@@ -73,7 +73,8 @@ def test_install_needs_the_right_cpython(alone, monkeypatch):
 
 
 def test_install_remembers_the_interpreter(alone):
-    script = 'if [ "$1" = -c ]; then echo 3.10; fi; if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi; exit 0'
+    script = "if [ $1 = -c ]; then echo 3.10; fi; "
+    script += 'if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi; exit 0'
     base = fake_python(alone / "base", f"PATH=/bin:/usr/bin; {script}")
     made = install_interpreter(alone / "venv", base)
     assert made == str(alone / "venv" / "bin" / "python") and find_interpreter() == made
