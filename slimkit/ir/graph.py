@@ -11,12 +11,13 @@ Training programs are graphs like any other: backward and optimizer ops are node
 from __future__ import annotations
 
 import zlib  # noqa: F401  (zlib must be loaded before paddle: its bundled copy crashes gzip otherwise)
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Iterable, Iterator, List, Mapping, Optional
 
 from paddle.base import core
 from paddle.base.framework import IrGraph, Program
 
 from slimkit.errors import ModelError
+from slimkit.ir.graph_links import GraphLinks
 from slimkit.ir.graph_nodes import GraphOp, GraphVar, OpRole, VarLike, as_list
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.parameters import copy_program_info, promote_to_parameter
@@ -24,7 +25,7 @@ from slimkit.ir.parameters import copy_program_info, promote_to_parameter
 __all__ = ["Graph", "GraphOp", "GraphVar", "OpRole", "promote_to_parameter"]
 
 
-class Graph:
+class Graph(GraphLinks):
     """The editing view of one program (all its blocks; ``sub_graphs`` are the blocks of control flow).
 
     Args:
@@ -42,51 +43,14 @@ class Graph:
             )
         self.for_test = for_test
         self._source = program
-        self._graph = core.Graph(program.desc) if _core is None else _core
-        self._ops: Dict[int, GraphOp] = {}
-        self._vars: Dict[int, GraphVar] = {}
-        self._by_name: Dict[str, List[GraphVar]] = {}
-        self._read_nodes()
+        made = core.Graph(program.desc) if _core is None else _core
+        super().__init__(made, (made, _root._graph if _root is not None else None))
         self.sub_graphs: List[Graph] = []
         if _root is None:
             self.sub_graphs = [
                 Graph(program, for_test, _core=self._graph.get_sub_graph(i), _root=self)
                 for i in range(1, self._graph.sub_graph_size())
             ]
-
-    def _read_nodes(self) -> None:
-        # Paddle hands its nodes out as a set in no order; ids rise as ops are written, so versions come in order.
-        nodes = sorted(self._graph.nodes(), key=lambda n: n.id())
-        for node in nodes:
-            if node.is_op() and node.op() is not None:
-                self._ops[node.id()] = GraphOp(node)
-            elif node.is_var() and not node.is_ctrl_var():
-                self._add_var(GraphVar(node))
-        for op in self._ops.values():
-            for n in op.node.inputs:
-                if not n.is_ctrl_var():
-                    var = self._vars[n.id()]
-                    op.inputs.append(var)
-                    var.consumers.append(op)
-            for n in op.node.outputs:
-                if not n.is_ctrl_var():
-                    var = self._vars[n.id()]
-                    op.outputs.append(var)
-                    var.producer = op
-        for node in nodes:
-            if node.is_var() and node.is_ctrl_var():
-                self._read_control(node)
-
-    def _read_control(self, node: Any) -> None:
-        for earlier in [self._ops[n.id()] for n in node.inputs if n.id() in self._ops]:
-            for later in [self._ops[n.id()] for n in node.outputs if n.id() in self._ops]:
-                earlier.awaited_by.append((later, node))
-                later.waits_for.append((earlier, node))
-
-    def _add_var(self, var: GraphVar) -> GraphVar:
-        self._vars[var.node.id()] = var
-        self._by_name.setdefault(var.name, []).append(var)
-        return var
 
     # ---------------------------------------------------------------- queries
 
@@ -159,11 +123,11 @@ class Graph:
         desc.set_dtype(dtype)
         desc.set_persistable(persistable)
         desc.set_stop_gradient(stop_gradient)
-        return self._add_var(GraphVar(self._graph.create_var_node(desc)))
+        return self._add_var(GraphVar(self._graph.create_var_node(desc), self._owner))
 
     def new_version(self, var: GraphVar) -> GraphVar:
         """A further version of ``var``, for an op that writes it in place."""
-        return self._add_var(GraphVar(self._graph.create_var_node(var.desc)))
+        return self._add_var(GraphVar(self._graph.create_var_node(var.desc), self._owner))
 
     def insert_op(
         self,
@@ -202,14 +166,7 @@ class Graph:
                 self._link_output(op, var)
         return op
 
-    def _add_op(self, desc: Any) -> GraphOp:
-        op = GraphOp(self._graph.create_op_node(desc))
-        self._ops[op.id] = op
-        return op
-
-    def insert_op_desc(
-        self, desc: Any, inputs: Mapping[str, GraphVar], outputs: Mapping[str, GraphVar]
-    ) -> GraphOp:
+    def insert_op_desc(self, desc: Any, inputs: Mapping[str, GraphVar], outputs: Mapping[str, GraphVar]) -> GraphOp:
         """Adds a copy of an op description; ``inputs``/``outputs`` map the names in it to variables here."""
         copy = core.OpDesc()
         copy.copy_from(desc)
@@ -276,81 +233,6 @@ class Graph:
         self._unlink_controls(op)
         del self._ops[op.id]
         self._graph.remove_node(op.node)
-
-    def _drop_if_dangling(self, var: GraphVar) -> None:
-        if var.producer is None and not var.consumers and var.node.id() in self._vars:
-            del self._vars[var.node.id()]
-            self._by_name[var.name].remove(var)
-            self._graph.remove_node(var.node)
-
-    def _unlink_controls(self, op: GraphOp) -> None:
-        for other, node in [*op.waits_for, *op.awaited_by]:
-            other.awaited_by[:] = [pair for pair in other.awaited_by if pair[0] is not op]
-            other.waits_for[:] = [pair for pair in other.waits_for if pair[0] is not op]
-            if len(node.inputs) + len(node.outputs) <= 2:
-                for n in [*node.inputs]:
-                    n.remove_output(node)
-                for n in [*node.outputs]:
-                    n.remove_input(node)
-                self._graph.remove_node(node)
-            else:  # shared with further ops
-                node.remove_input(op.node)
-                node.remove_output(op.node)
-
-    def _link_input(self, var: GraphVar, op: GraphOp) -> None:
-        var.node.append_output(op.node)
-        op.node.append_input(var.node)
-        var.consumers.append(op)
-        op.inputs.append(var)
-        versions = self._by_name[var.name]
-        if len(versions) > 1:
-            following = versions[versions.index(var) + 1 :]
-            writer = next((v.producer for v in following if v.producer is not None), None)
-            if writer is not None and writer is not op:
-                self._order(op, writer)
-
-    def _unlink_input(self, var: GraphVar, op: GraphOp) -> None:
-        var.node.remove_output(op.node)
-        op.node.remove_input(var.node)
-        var.consumers.remove(op)
-        op.inputs.remove(var)
-
-    def _link_output(self, op: GraphOp, var: GraphVar) -> None:
-        if var.producer is not None:
-            raise ModelError(
-                f"The variable '{var.name}' is already written by op '{var.producer.type}'; "
-                "an op that writes it again needs graph.new_version(var)."
-            )
-        op.node.append_output(var.node)
-        var.node.append_input(op.node)
-        op.outputs.append(var)
-        var.producer = op
-        self._order_after_readers(op, var)
-
-    def _order_after_readers(self, op: GraphOp, var: GraphVar) -> None:
-        """Makes an op that overwrites a variable wait for the version before: its writer and its readers."""
-        versions = self._by_name[var.name]
-        position = versions.index(var)
-        if position == 0:
-            return
-        before = versions[position - 1]
-        readers = [reader for reader in before.consumers if reader is not op]
-        if before.producer is not None and before not in op.inputs and not readers:
-            readers = [before.producer]
-        for reader in readers:
-            self._order(reader, op)
-
-    def _order(self, earlier: GraphOp, later: GraphOp) -> None:
-        """Makes ``later`` run after ``earlier`` though no data flows between them."""
-        if any(other is later for other, _ in earlier.awaited_by):
-            return
-        node = self._graph.create_control_dep_var()
-        earlier.node.append_output(node)
-        node.append_input(earlier.node)
-        node.append_output(later.node)
-        later.node.append_input(node)
-        earlier.awaited_by.append((later, node))
-        later.waits_for.append((earlier, node))
 
     # ---------------------------------------------------------------- out
 

@@ -1,0 +1,1 @@
+"""Puts this folder on the path: ``small_programs`` serves the tests of several folders."""
