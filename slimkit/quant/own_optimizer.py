@@ -17,6 +17,7 @@ from slimkit.ir.guards import legacy_ir
 __all__ = ["attach_optimizer", "graft"]
 
 
+@legacy_ir()
 def attach_optimizer(
     graph: Graph,
     gradients: Mapping[str, GraphVar],
@@ -44,11 +45,7 @@ def attach_optimizer(
         ConfigError: ``make_optimizer`` does not return an optimizer.
     """
     main, startup = paddle.static.Program(), paddle.static.Program()
-    with (
-        legacy_ir(),
-        paddle.static.program_guard(main, startup),
-        paddle.utils.unique_name.guard("own_optimizer."),
-    ):
+    with paddle.static.program_guard(main, startup), paddle.utils.unique_name.guard("own_optimizer."):
         block = main.global_block()
         pairs = []
         for name, gradient in gradients.items():

@@ -17,6 +17,7 @@ import paddle
 
 from slimkit.errors import ConfigError
 from slimkit.ir.graph import Graph
+from slimkit.ir.guards import legacy_ir
 from slimkit.quant.config import PactConfig, QuantConfig
 from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.freeze import FORMATS
@@ -31,6 +32,7 @@ def _scope(scope: Optional[Any]) -> Any:
     return paddle.static.global_scope() if scope is None else scope
 
 
+@legacy_ir()
 def quant_aware(
     program: Any,
     place: Any,
@@ -93,6 +95,7 @@ def quant_aware(
     return quantized
 
 
+@legacy_ir()
 def convert(
     program: Any,
     place: Any,

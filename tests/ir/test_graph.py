@@ -294,9 +294,8 @@ def _loop() -> Net:
         block.create_var(name="more", shape=[1], dtype="bool")
         block.create_var(name="acc", shape=[2, 2], dtype="float32")
         block.append_op(type="assign", inputs={"X": ["x"]}, outputs={"Out": ["acc"]})
-        block.append_op(
-            type="less_than", inputs={"X": ["i"], "Y": ["n"]}, outputs={"Out": ["more"]}, attrs={"axis": -1}
-        )
+        less = {"type": "less_than", "inputs": {"X": ["i"], "Y": ["n"]}, "attrs": {"axis": -1}}
+        block.append_op(outputs={"Out": ["more"]}, **less)
         inner = net.program._create_block()
         inner.create_var(name="product", shape=[2, 2], dtype="float32")
         inner.append_op(type="matmul_v2", inputs={"X": ["acc"], "Y": ["w"]}, outputs={"Out": ["product"]})
