@@ -18,7 +18,7 @@ from slimkit.ir.graph import Graph, GraphVar, OpRole
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.static_function import trace_function
 from slimkit.quant.own_optimizer import graft
-from slimkit.quant.passes.insert_fake_quant import TensorHook
+from slimkit.quant.passes.insert_fake_quant import TensorHook, gradient_of
 from slimkit.quant.quantizers import Site, set_tensor
 
 __all__ = ["UserFunctions"]
@@ -171,7 +171,7 @@ class UserFunctions:
         """
         parts: Dict[str, List[GraphVar]] = {}
         for graph, op, slot, before, _ in gradients:
-            out = op.output_var(f"{slot}@GRAD")
+            out = gradient_of(op, slot)
             chain = self._applied.get(before.name, [])
             for number, item in enumerate(reversed(chain)):
                 if out is None or not item.traced.gradient_out:

@@ -14,9 +14,9 @@ from slimkit.quant.config import QuantConfig
 from slimkit.quant.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS, Site
 from slimkit.quant.selection import Selected, Selection, select
 
-__all__ = ["FakeQuantReport", "InsertFakeQuant", "TensorHook"]
+__all__ = ["FakeQuantReport", "InsertFakeQuant", "TensorHook", "gradient_of"]
 
-#: A replacement for the built-in quantizer (or a step before it): (site, tensor, bits) -> tensor, None: not for this one.
+#: Replaces the built-in quantizer, or comes before it: (site, tensor, bits) -> tensor; None: not for this tensor.
 TensorHook = Callable[[Site, GraphVar, int], Optional[GraphVar]]
 
 
@@ -44,9 +44,9 @@ class FakeQuantReport:
 
 @dataclass
 class _Rewired:
-    """A forward op's tensor before and after, for its gradient op."""
+    """A forward op's tensors before and after, by slot (further ones of a slot: ``X:1``), for its gradient op."""
 
-    op_type: str
+    op: GraphOp
     before: Dict[str, GraphVar]
     after: Dict[str, GraphVar]
 
@@ -117,7 +117,7 @@ class InsertFakeQuant:
     ) -> _Rewired:
         op = item.op
         row: Dict[str, Any] = {"type": op.type, "output": op.outputs[0].name, "inputs": {}, "bits": {}}
-        rewired = _Rewired(op.type, {}, {})
+        rewired = _Rewired(op, {}, {})
         tensors = [(slot, var, item.activation_bits, 0, False) for slot, var in item.activations]
         if item.weight is not None:
             tensors.append((item.weight_slot, item.weight, item.weight_bits, item.weight_axis, True))
@@ -128,8 +128,9 @@ class InsertFakeQuant:
             new = done[key]
             if var in op.inputs:
                 site.graph.replace_input(op, var, new)
-            rewired.before[slot], rewired.after[slot] = var, new
-            row["inputs"][slot], row["bits"][slot] = var.name, bits
+            name = _free(slot, row["inputs"])
+            rewired.before[name], rewired.after[name] = var, new
+            row["inputs"][name], row["bits"][name] = var.name, bits
             report.tensors[var.name] = new.name
         report.quantized.append(row)
         return rewired
@@ -147,23 +148,36 @@ class InsertFakeQuant:
         return ACTIVATION_QUANTIZERS[self.config.activation_quantize_type](site, var, bits, axis)
 
 
+def _free(slot: str, taken: Mapping[str, Any]) -> str:
+    """``slot`` for its first tensor, ``slot:1`` for the second and so on."""
+    number = sum(name.split(":")[0] == slot for name in taken)
+    return f"{slot}:{number}" if number else slot
+
+
+def gradient_of(op: GraphOp, slot: str) -> Optional[GraphVar]:
+    """The gradient a gradient op writes for a forward slot (``X`` or ``X:1``), or None when nobody needs it."""
+    name, _, index = slot.partition(":")
+    return op.output_var(f"{name}@GRAD", int(index or 0))
+
+
 def _rewire_backward(
     graph: Graph, rewired: List[_Rewired]
 ) -> List[Tuple[Graph, GraphOp, str, GraphVar, GraphVar]]:
-    """Gradient ops of quantized ops read what the forward op read: the dequantized tensors."""
-    readers: Dict[Tuple[str, str], List[GraphOp]] = {}
+    """Gradient ops of quantized ops read what the forward op read: the dequantized tensors.
+
+    A gradient op belongs to the forward op whose output's gradient it reads.
+    """
+    gradient_ops: Dict[Tuple[str, str], List[GraphOp]] = {}
     for op in graph.ops():
         if op.is_backward and op.type.endswith("_grad"):
-            for name in {v.name for v in op.inputs}:
-                readers.setdefault((op.type, name), []).append(op)
+            for name in {v.name.split("@GRAD")[0] for v in op.inputs if "@GRAD" in v.name}:
+                gradient_ops.setdefault((op.type, name), []).append(op)
     found = []
     for item in rewired:
-        before = item.before
-        first = next(iter(before.values())).name
-        for op in readers.get((f"{item.op_type}_grad", first), []):
-            if not all(var.name in op.input_names(slot) for slot, var in before.items()):
-                continue
-            for slot, old in before.items():
+        made = dict.fromkeys(v.name for v in item.op.outputs)
+        ops = [op for name in made for op in gradient_ops.get((f"{item.op.type}_grad", name), [])]
+        for op in dict.fromkeys(ops):
+            for slot, old in item.before.items():
                 if old in op.inputs:
                     graph.replace_input(op, old, item.after[slot])
                 found.append((graph, op, slot, old, item.after[slot]))

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from slimkit.ir.graph import Graph, GraphOp, GraphVar, OpRole
+from slimkit.quant.passes.insert_fake_quant import gradient_of
 from slimkit.quant.quantizers import FP32, Site, fixed_scale
 
 __all__ = ["ALPHA_FLOOR", "DEFAULT_ALPHA", "Pact"]
@@ -82,7 +83,7 @@ class Pact:
         graph: Optional[Graph] = None
         for graph, op, slot, before, after in gradients:
             alpha = self.alphas.get(self.alpha_of(before.name))
-            out = op.output_var(f"{slot}@GRAD")
+            out = gradient_of(op, slot)
             if alpha is None or out is None or after.producer is None:
                 continue
             latest = graph.var(alpha.name)
