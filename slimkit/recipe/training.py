@@ -122,7 +122,11 @@ class TrainingLoop:
         self._started = time.monotonic() - self.progress.seconds
 
     def save(self, *names: str) -> None:
-        """Writes the current state as the checkpoints of these names."""
+        """Writes the current state as the checkpoints of these names.
+
+        Raises:
+            TrainingError: the state is not finite, or cannot be written.
+        """
         self.progress.seconds = time.monotonic() - self._started
         meta = {
             "progress": self.progress.dump(),
@@ -131,9 +135,17 @@ class TrainingLoop:
             "config_hash": config_hash(self.config),
             "seed": self.config.run.seed,
         }
-        arrays = self.trainer.state_dict()
+        arrays = self._finite_state()
         for name in names:
             self.folder.save(name, arrays, meta)
+
+    def _finite_state(self) -> Dict[str, np.ndarray]:
+        """Returns the trainer's state. A ReLU turns NaN into 0, so the loss alone does not tell."""
+        arrays = self.trainer.state_dict()
+        broken = next((n for n, v in arrays.items() if v.dtype.kind == "f" and not np.isfinite(v).all()), None)
+        if broken is not None:
+            raise TrainingError(self._remedy(f"{broken} became NaN or infinite by step {self.progress.step}"))
+        return arrays
 
     def run(self, watch: Watcher) -> Progress:
         """Trains to the end.
@@ -186,7 +198,8 @@ class TrainingLoop:
         self.trainer.set_learning_rate(rate)
         loss = float(np.mean(self._train_step(feed, step)))
         if not math.isfinite(loss):
-            raise TrainingError(self._diverged(loss, step, epoch, rate))
+            at = f"step {step + 1} (epoch {epoch + 1}, learning rate {rate:.3g})"
+            raise TrainingError(self._remedy(f"the loss became {loss} at {at}"))
         self.progress.step = step + 1
         self.progress.curve.add(step + 1, loss, rate)
         watch.on_step(self.progress, loss, rate)
@@ -201,22 +214,21 @@ class TrainingLoop:
                 f"Paddle failed in step {step + 1}: {native_summary(error)}; SLIMKIT_DEBUG=1 shows its traceback."
             ) from error
 
-    def _diverged(self, loss: float, step: int, epoch: int, rate: float) -> str:
+    def _remedy(self, what: str) -> str:
+        """Returns what went wrong, what to do about it, and what is left."""
         kept = (
             f"the best checkpoint (step {self.progress.best_step}, top-1 {self.progress.best:.4f}) is in "
             f"{self.folder.path(BEST)}"
             if self.progress.best is not None
             else "no checkpoint was good enough to keep yet"
         )
-        return (
-            f"the loss became {loss} at step {step + 1} (epoch {epoch + 1}, learning rate {rate:.3g}); lower "
-            f"train.lr.base, set train.optimizer.clip_norm, or turn on PACT with -o pact={{}}; {kept}."
-        )
+        return f"{what}; lower train.lr.base, set train.optimizer.clip_norm, or turn on PACT with -o pact={{}}; {kept}."
 
     def _evaluate(self, epoch: int, watch: Watcher) -> None:
         def simulated(feed: Feed) -> np.ndarray:
             return self.trainer.eval_step(feed, [self.logits])[0]
 
+        self._finite_state()
         watch.on_evaluation_start(self.test.steps)
         result = evaluate(simulated, self.test, watch.on_evaluation_batch)
         self.progress.evaluations.append({"epoch": epoch, "step": self.progress.step, **result})

@@ -254,3 +254,18 @@ def test_error_of_paddle_is_one_sentence(make):
         "Paddle failed in step 1: ResourceExhaustedError: Out of memory; SLIMKIT_DEBUG=1 shows its traceback."
     )
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_weights_that_are_nan_behind_a_finite_loss_are_never_saved(make):
+    class Hidden(FakeTrainer):
+        def train_step(self, feed, fetch):
+            loss = super().train_step(feed, fetch)
+            if self.draws[0] == 8:
+                self.velocity[0, 0] = np.inf
+            return [np.nan_to_num(loss[0])]
+
+    loop = make("run.checkpoint_steps=2", trainer=Hidden())
+    with pytest.raises(TrainingError, match=r"velocity became NaN or infinite by step 8; lower train.lr.base"):
+        loop.run(Watcher())
+    assert loop.folder.load(LAST).meta["progress"]["step"] == 6
+    assert loop.folder.load(BEST).meta["progress"]["step"] == 5
