@@ -1,0 +1,1 @@
+"""Helpers of this folder: ``grids``; of all: ``small_programs``."""
