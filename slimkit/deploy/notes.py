@@ -45,21 +45,18 @@ def speed_notes(base: VerifyRow, row: VerifyRow) -> List[str]:
 
 
 def _why_slow(row: VerifyRow, size: int) -> str:
-    profile = row.profile
-    latency = row.latency.get(size)
+    profile, latency = row.profile.get(size), row.latency.get(size)
     if not profile:
         return "the profile is not known"
-    smallest = min(row.latency) if row.latency else size
-    compute = profile.get("int8 compute", 0.0)
+    compute, left = profile.get("int8 compute", 0.0), profile.get("float compute", 0.0)
     moved = profile.get("reorder", 0.0) + profile.get("other", 0.0)
-    left = profile.get("float compute", 0.0)
-    if latency is not None and size == smallest:
-        inside, whole = sum(profile.values()), min(latency.median_ms, latency.cpu_ms)
+    if latency is not None:
+        inside = sum(profile.values())
+        whole = min(latency.median_ms, latency.cpu_ms) if latency.threads == 1 else latency.median_ms
         if inside < 0.6 * whole:
-            share = 100 * (1 - inside / whole)
             return (
-                f"about {share:.0f}% of the time is the runtime's own cost per op, not arithmetic "
-                f"(oneDNN worked {inside:.2f} of {whole:.2f} ms)"
+                f"about {100 * (1 - inside / whole):.0f}% of the time is the runtime's own cost per op and ops outside "
+                f"oneDNN (oneDNN worked {inside:.2f} of {whole:.2f} ms)"
             )
     if left > compute:
         return f"most arithmetic stayed float ({left:.2f} ms against {compute:.2f} ms in int8)"

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from slimkit.deploy.program_desc import OpDesc, ProgramView, read_program
 from slimkit.deploy.workers.worker_protocol import MARK
 
-__all__ = ["executed", "fallbacks", "hazards", "parse_verbose"]
+__all__ = ["between_marks", "executed", "fallbacks", "hazards", "parse_verbose"]
 
 # Primitives that hold the multiply-adds; the others move or reduce data.
 COMPUTE = ("convolution", "deconvolution", "inner_product", "matmul", "rnn")
@@ -27,12 +27,13 @@ WEIGHT_SLOTS = ("Filter", "W", "Y", "WeightX")
 _MEMORY = re.compile(r"\b(src|src0|wei|dst)(?:_\d+)?[:_](\w+):")
 
 
-def executed(log: str, optimized: Optional[Path]) -> Dict[str, Any]:
+def executed(log: str, optimized: Optional[Path], label: str = "one") -> Dict[str, Any]:
     """Counts what ran.
 
     Args:
-        log: the worker's log with the marks "start" and "end" around one inference.
+        log: the worker's log with the marks "start LABEL" and "end LABEL" around one inference.
         optimized: the program after Paddle's passes (``.pdmodel``), when it was saved.
+        label: the inference's label in the log.
 
     Returns:
         ``int8`` and ``float``: compute primitives run in s8/u8 and otherwise; ``primitives``: kind ->
@@ -40,7 +41,7 @@ def executed(log: str, optimized: Optional[Path]) -> Dict[str, Any]:
         precision -> count, of the optimized program; ``fallback``: compute ops left float, with the reason;
         ``hazards``: ops that run int8 but that Paddle is known to get wrong; ``summary``: a sentence.
     """
-    primitives, milliseconds = parse_verbose(_between_marks(log))
+    primitives, milliseconds = parse_verbose(between_marks(log, label))
     result: Dict[str, Any] = {
         "int8": sum(primitives[kind]["int8"] for kind in COMPUTE if kind in primitives),
         "float": sum(sum(primitives[k].values()) - primitives[k]["int8"] for k in COMPUTE if k in primitives),
@@ -115,8 +116,9 @@ def _primitive_precision(kind: str, memory: str) -> str:
     return "int8" if source in ("s8", "u8") and kind not in COMPUTE else source
 
 
-def _between_marks(log: str) -> str:
-    start, end = f"{MARK}start", f"{MARK}end"
+def between_marks(log: str, label: str) -> str:
+    """The part of a log that one marked inference printed; all of it when there is no such mark."""
+    start, end = f"{MARK}start {label}\n", f"{MARK}end {label}\n"
     return log.split(start, 1)[1].split(end, 1)[0] if start in log else log
 
 

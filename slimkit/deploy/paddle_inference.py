@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -147,7 +147,14 @@ def bench_together(
     return [(latency_of(times[key], threads), times[key]) for key in keys]
 
 
-def executed_precision(model: Union[str, Path], feed: Feed, int8: bool = True, threads: int = 1) -> Dict[str, Any]:
+def executed_precision(
+    model: Union[str, Path],
+    feed: Feed,
+    int8: bool = True,
+    threads: int = 1,
+    *,
+    also: Optional[Mapping[int, Feed]] = None,
+) -> Dict[str, Any]:
     """Finds out which arithmetic really ran: oneDNN's own profile of one inference, and the optimized program.
 
     Args:
@@ -155,18 +162,23 @@ def executed_precision(model: Union[str, Path], feed: Feed, int8: bool = True, t
         feed: one batch.
         int8: with the int8 passes; False profiles the float run.
         threads: CPU threads.
+        also: batch size -> batch; these are profiled too.
 
     Returns:
-        See :func:`slimkit.deploy.onednn.executed`.
+        See :func:`slimkit.deploy.onednn.executed`; besides, ``ms_at``: key of ``also`` -> kind of work -> ms.
     """
     from slimkit.deploy import onednn
 
+    batches: Dict[str, Feed] = {"one": feed, **{str(size): batch for size, batch in (also or {}).items()}}
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
         with open_session(threads, environment={"ONEDNN_VERBOSE": "1"}) as session:
             load(session, "model", model, "int8" if int8 else "float", optimized_to=folder)
-            session.run("model", feed, subject=str(model))  # weights are reordered in the first run
-            session.call("mark", label="start")
-            session.run("model", feed, subject=str(model))
-            session.call("mark", label="end")
+            for key, batch in batches.items():
+                session.run("model", batch, subject=str(model))  # weights are reordered in the first run
+                session.call("mark", label=f"start {key}")
+                session.run("model", batch, subject=str(model))
+                session.call("mark", label=f"end {key}")
             log = session.log
-        return onednn.executed(log, next(Path(folder).glob("*.pdmodel"), None))
+        found = onednn.executed(log, next(Path(folder).glob("*.pdmodel"), None), "one")
+    found["ms_at"] = {size: onednn.parse_verbose(onednn.between_marks(log, str(size)))[1] for size in also or {}}
+    return found

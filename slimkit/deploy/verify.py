@@ -202,13 +202,16 @@ def collect(
 
 def _int8_evidence(job: Job, row: VerifyRow) -> None:
     try:
-        found = paddle_inference.executed_precision(job.quant_prefix, one_batch(job.batches, 1), threads=job.threads)
+        sizes = job.batch_sizes if job.latency_seconds > 0 else ()
+        also = {size: one_batch(job.batches, size) for size in sizes}
+        one = one_batch(job.batches, 1)
+        found = paddle_inference.executed_precision(job.quant_prefix, one, threads=job.threads, also=also)
     except RuntimeFailedError as error:
         row.notes.append(f"What oneDNN executed could not be profiled: {error}")
         return
     row.int8_primitives, row.float_primitives = found["int8"], found["float"]
     row.fallback, row.hazards = found["fallback"], found["hazards"]
-    row.profile = found["ms"]
+    row.profile = found["ms_at"]
 
 
 def _paddle_latency(job: Job, rows: Mapping[str, VerifyRow]) -> None:

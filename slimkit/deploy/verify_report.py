@@ -27,7 +27,7 @@ class VerifyRow:
         against_simulated: agreement with the simulated quantized model (what training saw).
         int8_primitives: compute primitives executed in int8 in one inference; None where it cannot be known.
         float_primitives: the same, in float.
-        profile: kind of work -> ms in one inference at batch 1, as oneDNN reports it.
+        profile: batch size -> kind of work -> ms in one inference, as oneDNN reports it.
         fallback: compute ops left float: op, weight, reason.
         hazards: int8 ops whose result the runtime is known to get wrong.
         notes: plain sentences.
@@ -45,7 +45,7 @@ class VerifyRow:
     against_simulated: Optional[Agreement] = None
     int8_primitives: Optional[int] = None
     float_primitives: Optional[int] = None
-    profile: Dict[str, float] = field(default_factory=dict)
+    profile: Dict[int, Dict[str, float]] = field(default_factory=dict)
     fallback: List[Dict[str, str]] = field(default_factory=list)
     hazards: List[Dict[str, str]] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
@@ -55,6 +55,7 @@ class VerifyRow:
         """JSON-ready values."""
         values = dict(self.__dict__)
         values["latency"] = {str(batch): latency.to_dict() for batch, latency in self.latency.items()}
+        values["profile"] = {str(batch): kinds for batch, kinds in self.profile.items()}
         values["speed_ratio"] = {str(batch): round(ratio, 3) for batch, ratio in self.speed_ratio.items()}
         for name in ("against_float", "against_simulated"):
             agreement = getattr(self, name)

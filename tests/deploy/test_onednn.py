@@ -36,7 +36,7 @@ def test_parse_verbose_reads_the_older_form():
 
 
 def test_executed_counts_only_between_the_marks():
-    log = f"{LINES}\n@slimkit-mark start\n{OLDER}\n@slimkit-mark end\n{LINES}"
+    log = f"{LINES}\n@slimkit-mark start one\n{OLDER}\n@slimkit-mark end one\n{LINES}"
     found = executed(log, None)
     assert (found["int8"], found["float"]) == (1, 0)
     assert found["isa"] == "Intel AVX-512 with Intel DL Boost"

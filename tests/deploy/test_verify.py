@@ -29,6 +29,7 @@ def test_rows_and_numbers(fc_report):
     assert simulated.against_float.top1 == 1 and int8.against_simulated.samples == 2
     assert set(base.latency) == set(int8.latency) == {1, 3} and set(int8.speed_ratio) == {1, 3}
     assert (int8.int8_primitives, int8.float_primitives) == (1, 0)
+    assert set(int8.profile) == {1, 3} and int8.profile[3]["int8 compute"] > 0
     assert fc_report.samples == 2 and fc_report.machine["cpu"]
 
 
@@ -118,7 +119,7 @@ def test_ratio_is_the_median_of_rounds():
 
 
 def row(ratio_, profile, ms=10.0):
-    found = VerifyRow("paddle", "t", "int8", int8_primitives=3, float_primitives=1, profile=profile)
+    found = VerifyRow("paddle", "t", "int8", int8_primitives=3, float_primitives=1, profile={1: profile})
     found.latency = {1: Latency(ms, ms, ms, ms, 1, 1)}
     found.speed_ratio = {1: ratio_}
     return found
@@ -127,7 +128,7 @@ def row(ratio_, profile, ms=10.0):
 @pytest.mark.parametrize(
     ("profile", "says"),
     [
-        ({"int8 compute": 1.0}, "90% of the time is the runtime's own cost per op"),
+        ({"int8 compute": 1.0}, "90% of the time is the runtime's own cost per op and"),
         ({"int8 compute": 1.0, "float compute": 8.0}, "most arithmetic stayed float"),
         ({"int8 compute": 1.0, "reorder": 5.0, "other": 3.0}, "between them take 8.00 ms"),
         ({"int8 compute": 9.0}, "too small for int8 to pay"),
