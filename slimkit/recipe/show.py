@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rich.console import Console
@@ -106,19 +105,17 @@ def show_conversion(source: str, target: str) -> None:
 
     Args:
         source: a Paddle 3 ``.json`` or a ``.pdmodel``, a prefix or a folder.
-        target: prefix to write; a folder (existing, or ending in ``/``) gets ``inference.pdmodel``.
+        target: prefix to write, or a folder (existing, or ending in ``/``).
 
     Raises:
         ModelError: the source cannot be read, or the target cannot be written.
         TranslationError: an op has no legacy form.
     """
     from slimkit.deploy import model_size
-    from slimkit.ir import Model
+    from slimkit.ir import Model, convert
 
-    folder = target.endswith(("/", "\\")) or Path(target).is_dir()
-    prefix = Path(target) / "inference" if folder else Path(target)
-    model = Model.load(source)
-    written = model.save(prefix)
+    written = convert(source, target)
+    model = Model.load(written)
     console = _console()
     ops = sum(model.op_counts().values())
     _facts(

@@ -41,7 +41,7 @@ def test_inspect_nothing(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("slimkit: No model is at")
 
 
-@pytest.mark.parametrize("target, written", [("out/", "out/inference"), ("deep/er/net", "deep/er/net")])
+@pytest.mark.parametrize("target, written", [("out/", "out/net"), ("deep/er/net", "deep/er/net")])
 def test_convert(model, tmp_path, capsys, target, written):
     from slimkit.ir import Model
 
