@@ -175,9 +175,28 @@ def _clean_attributes(block: Any) -> None:
     """Drops what only training, the author's machine or a runtime's own passes need."""
     private = {"op_callstack", "op_role_var", "op_namescope", *_RUNTIME_ATTRIBUTES}
     for op in block.ops:
-        kept = [attr for attr in op.attrs if attr.name not in private or _is_fused(attr)]
+        fused = any(attr.name == "fuse_brelu" and attr.b for attr in op.attrs)
+        drop = private | _IDLE.get(op.type, set()) | (set() if fused else {"fuse_brelu", "fuse_brelu_threshold"})
+        kept = [attr for attr in op.attrs if (attr.name not in drop or _is_fused(attr)) and not _says_nothing(attr)]
         if len(kept) != len(op.attrs):
             _replace(op.attrs, kept)
+        for slots in (op.inputs, op.outputs):
+            filled = [slot for slot in slots if slot.arguments]
+            if len(filled) != len(slots):
+                _replace(slots, filled)
+
+
+#: Attributes an inference op does not read: op type -> names.
+_IDLE: Dict[str, Set[str]] = {"quantize_linear": {"moving_rate"}, "dequantize_linear": {"moving_rate"}}
+
+
+def _says_nothing(attr: Any) -> bool:
+    """Whether an attribute every op has is at its default; a model has hundreds of them."""
+    return (
+        (attr.name == "op_device" and not attr.s)
+        or (attr.name == "op_role" and attr.i == 0)
+        or (attr.name == "with_quant_attr" and not attr.b)
+    )
 
 
 def _is_fused(attr: Any) -> bool:

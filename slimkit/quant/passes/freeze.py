@@ -90,6 +90,10 @@ class _Freeze:
         dtype = FP32 if value.dtype == np.float32 else core.VarDesc.VarType.INT32
         return graph.create_var(name, value.shape, dtype, persistable=True, stop_gradient=True)
 
+    def _zero_point(self, graph: Graph, key: str, size: int) -> GraphVar:
+        """A zero point of its own for each grid: Paddle-Lite's opt aborts when two share one."""
+        return self._const(graph, f"{key}@zero", np.zeros(size, np.float32))
+
     def _weight(self, name: str) -> np.ndarray:
         var = self.scope.find_var(name)
         if var is None:
@@ -146,25 +150,24 @@ class FreezeOnnx(_Freeze):
         if not params.symmetric or params.dynamic:
             return self._simulated(graph, x, params)
         scale = self._const(graph, f"{key}@scale", params.scale)
-        zero = self._const(graph, f"{key}@zero_point", np.zeros(params.scale.shape, np.float32))
+        zero = self._zero_point(graph, key, params.scale.size)
         attrs = linear_attrs(params, -1)
-        q = graph.create_var(f"{key}.quantized", x.shape, x.dtype)
+        q = graph.create_var(f"{key}.q", x.shape, x.dtype)
         graph.insert_op("quantize_linear", {"X": x, "Scale": scale, "ZeroPoint": zero}, {"Y": q}, attrs)
-        out = graph.create_var(f"{key}.dequantized", x.shape, x.dtype)
+        out = graph.create_var(f"{key}.dq", x.shape, x.dtype)
         graph.insert_op("dequantize_linear", {"X": q, "Scale": scale, "ZeroPoint": zero}, {"Y": out}, attrs)
         return out
 
 
 def linear_attrs(params: QuantParams, axis: int) -> Dict[str, Any]:
-    """Attributes of quantize_linear and dequantize_linear."""
+    """Attributes of quantize_linear and dequantize_linear; the range is written where it is not int8, the default."""
+    grid = {} if params.bits == 8 else {"qmin": -(2 ** (params.bits - 1)), "qmax": 2 ** (params.bits - 1) - 1}
     return {
         "quant_axis": axis,
         "bit_length": params.bits,
-        "qmin": -(2 ** (params.bits - 1)),
-        "qmax": 2 ** (params.bits - 1) - 1,
         "round_type": 0 if params.rounding == "half_even" else 1,
         "is_test": True,
-        "only_observer": False,
+        **grid,
     }
 
 
@@ -186,7 +189,7 @@ def store_weight(
         stored.desc.set_dtype(dtype)
     else:
         stored = graph.create_var(name, weight.shape, dtype, persistable=True, stop_gradient=True)
-    out = graph.create_var(f"{name}.dequantized", weight.shape, FP32)
+    out = graph.create_var(f"{name}.dq", weight.shape, FP32)
     if not params.symmetric:
         step = (
             _along(params.scale / np.float32(params.qmax), q.ndim, params.axis)
@@ -200,7 +203,7 @@ def store_weight(
         return out
     source = stored if narrow is np.int8 else _cast(graph, stored)
     scale = freeze._const(graph, f"{name}@scale", params.scale)
-    zero = freeze._const(graph, f"{name}@zero_point", np.zeros(params.scale.shape, np.float32))
+    zero = freeze._zero_point(graph, name, params.scale.size)
     attrs = linear_attrs(params, -1 if params.axis is None else params.axis)
     graph.insert_op("dequantize_linear", {"X": source, "Scale": scale, "ZeroPoint": zero}, {"Y": out}, attrs)
     return out
@@ -249,7 +252,7 @@ class FreezeOld(_Freeze):
                     self.done[tag] = store_weight(self, graph, var, self._storage_name(var, key), q, params)
                 elif params.symmetric and not params.dynamic:
                     scale = self._const(graph, f"{key}@scale", params.scale)
-                    out = graph.create_var(f"{key}.quantized.dequantized", var.shape, var.dtype)
+                    out = graph.create_var(f"{key}.qdq", var.shape, var.dtype)
                     self._insert_quantize(
                         "fake_quantize_dequantize_moving_average_abs_max", graph, var, scale, out, params
                     )
@@ -262,7 +265,7 @@ class FreezeOld(_Freeze):
     def _quantize(self, graph: Graph, x: GraphVar, key: str) -> GraphVar:
         params = self.table.params[key]
         scale = self._const(graph, f"{key}@scale", params.scale)
-        out = graph.create_var(f"{key}.quantized", x.shape, x.dtype)
+        out = graph.create_var(f"{key}.q", x.shape, x.dtype)
         self._insert_quantize("fake_quantize_moving_average_abs_max", graph, x, scale, out, params)
         return out
 
@@ -292,7 +295,7 @@ class FreezeOld(_Freeze):
         out = op.output_var(slot)
         if out is None:
             return
-        raw = graph.create_var(f"{out.name}.quantized", out.shape, out.dtype)
+        raw = graph.create_var(f"{out.name}.q", out.shape, out.dtype)
         graph.replace_output(op, out, raw)
         w_scale = self._const(graph, f"{w_key}@scale", weight.scale)
         x_scale = self._const(graph, f"{x_key}@scale", x.scale)

@@ -25,7 +25,8 @@ FP32 = core.VarDesc.VarType.FP32
 
 
 class LegalizeOnednn:
-    """See the module. Works on graphs of the onnx format; in the old format only scales are stopped.
+    """See the module. Works on graphs of the onnx format; in the old format only scales are stopped. The result is for
+    Paddle Inference alone: Paddle-Lite takes the plain export.
 
     Args:
         scope: holds the constants; weights are rewritten in it.
@@ -43,6 +44,7 @@ class LegalizeOnednn:
             "float weight of conv2d_transpose": sum(
                 self._float_weight(graph, op, "Filter") for op in graph.ops("conv2d_transpose")
             ),
+            "zero points shared": self._share_zero_points(graph),
             "scale stopped by assign": sum(self._stop_scale(graph, op) for op in graph.ops(*_QUANTIZERS)),
         }
 
@@ -59,6 +61,22 @@ class LegalizeOnednn:
         graph.insert_op("assign", {"X": x}, {"Out": copy})
         graph.replace_input(op, x, copy)
         return 1
+
+    def _share_zero_points(self, graph: Graph) -> int:
+        """Every grid brings zeros of its own, a tenth of a small model: one constant per length is enough."""
+        shared = 0
+        for op in graph.ops("quantize_linear", "dequantize_linear"):
+            zero = op.input_var("ZeroPoint")
+            if zero is None or not zero.persistable or self._array(zero.name).any():
+                continue
+            size = int(np.prod(zero.shape))
+            name = f"zeros@{size}"
+            if not graph.has_var(name):
+                set_tensor(self.scope, name, np.zeros(size, np.float32), self.place)
+                graph.create_var(name, (size,), FP32, persistable=True, stop_gradient=True)
+            graph.replace_input(op, zero, graph.var(name))
+            shared += 1
+        return shared
 
     # ---------------------------------------------------------------- conv2d_transpose
 
@@ -84,7 +102,7 @@ class LegalizeOnednn:
         scale, axis = self._array(dequantize.input_names("Scale")[0]), dequantize.attr("quant_axis")
         if scale.size > 1:
             scale = scale.reshape([-1 if d == axis else 1 for d in range(q.ndim)])
-        return (q * scale / np.float32(dequantize.attr("qmax"))).astype(np.float32)
+        return (q * scale / np.float32(dequantize.attr("qmax", 127))).astype(np.float32)
 
     # ---------------------------------------------------------------- fully connected
 
@@ -122,7 +140,7 @@ class LegalizeOnednn:
 
     @staticmethod
     def _requantize(graph: Graph, x: GraphVar, quantize: GraphOp, dequantize: GraphOp) -> GraphVar:
-        names = [f"{x.name}.quantized", f"{x.name}.dequantized"]
+        names = [f"{x.name}.q", f"{x.name}.dq"]
         for model, name in zip((quantize, dequantize), names):
             y = graph.create_var(name, x.shape, FP32)
             known = {v.name: v for v in model.inputs}
@@ -139,7 +157,7 @@ class LegalizeOnednn:
         kernel = np.ascontiguousarray(q if transposed else q.T).reshape(shape)
         var = graph.create_var(f"{stored.name}.kernel", shape, stored.dtype, persistable=True, stop_gradient=True)
         set_tensor(self.scope, var.name, kernel, self.place)
-        out = graph.create_var(f"{stored.name}.kernel.dequantized", shape, FP32)
+        out = graph.create_var(f"{stored.name}.kernel.dq", shape, FP32)
         known = {v.name: v for v in dequantize.inputs}
         known[stored.name] = var
         added = graph.insert_op_desc(dequantize.desc, known, {dequantize.output_names("Y")[0]: out})
