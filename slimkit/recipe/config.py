@@ -34,6 +34,7 @@ class RecipeConfig(Section):
 # Keys that may differ between a run and its continuation: they do not change the trained parameters.
 RESUME_FREE = (
     "run.output",
+    "run.place",
     "run.checkpoint_steps",
     "verify",
     "report",
