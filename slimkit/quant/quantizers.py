@@ -82,9 +82,13 @@ class Site:
     def temp(
         self, name: str, like: Optional[GraphVar] = None, shape: Tuple[int, ...] = (1,), dtype: Any = FP32
     ) -> GraphVar:
-        """A temporary; ``like`` gives its shape and dtype."""
+        """A temporary; ``like`` gives its shape and dtype. A name in use gets a number (one weight on two axes)."""
         if like is not None:
             shape, dtype = like.shape, like.dtype
+        wanted, number = name, 1
+        while self.graph.has_var(name):
+            number += 1
+            name = f"{wanted}.{number}"
         return self.graph.create_var(name, shape, dtype)
 
     def op(

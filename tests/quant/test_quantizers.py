@@ -129,7 +129,7 @@ def test_sample_covers_every_type_and_width():
 
 
 def test_weights_and_activations_have_bits_of_their_own():
-    build, axis, shape, _ = OPS["conv2d"]
+    build, _, shape, _ = OPS["conv2d"]
     net, x = build(), random(2, *shape)
     config = _config("channel_wise_abs_max", "abs_max", 8, weight_bits=3, activation_bits=5)
     program = quant_aware(net.program, CPU, config, scope=net.scope)
@@ -169,7 +169,7 @@ def test_moving_average_from_a_settled_start(for_weight, bits):
         for state, value in (("scale", 2.0), ("state", 1 / (1 - K)), ("accum", 2.0 / (1 - K))):
             net.scope.find_var(f"{name}@{state}{tail}").get_tensor().set(np.full(1, value, "float32"), CPU)
 
-    net, config, found = _steps("moving_average_abs_max", bits, for_weight=for_weight, prepare=settle)
+    net, _, found = _steps("moving_average_abs_max", bits, for_weight=for_weight, prepare=settle)
     v = 2.0
     for value, quantized in found:
         v = (1 - K) * np.abs(value).max() + K * v
@@ -223,7 +223,7 @@ def test_moving_average_of_min_and_max():
 
 @pytest.mark.parametrize("kind", [k for k in ACTIVATION_TYPES if k not in DYNAMIC])
 def test_test_programs_read_the_scales_and_do_not_move_them(kind):
-    net, config, found = _steps(kind, steps=3, window_size=2)
+    net, config, _ = _steps(kind, steps=3, window_size=2)
     test = quant_aware(net.program, CPU, config, scope=net.scope, for_test=True)
     names = [n for n in ("x@scale", "x@low", "x@high") if net.scope.find_var(n) is not None]
     before = [net.value(n) for n in names]
