@@ -94,7 +94,8 @@ def inference_desc(program: Program, feeds: Sequence[str], fetches: Sequence[str
         fresh = program.clone()
         core.save_op_version_info(fresh.desc)
         fresh.desc._set_version()
-        desc = framework_pb2.ProgramDesc.FromString(bytes(fresh.desc.serialize_to_string()))
+        # The old form of attributes that may be of any type (assign_value): Paddle-Lite knows no other.
+        desc = framework_pb2.ProgramDesc.FromString(bytes(fresh.desc.serialize_to_string(legacy_format=True)))
     block = desc.blocks[0]
     _slice(desc, set(fetches))
     read = {name for op in _all_ops(desc) for slot in op.inputs for name in slot.arguments} | set(fetches)

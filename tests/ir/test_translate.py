@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, List
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_rows_name_real_slots():
 
 
 @pytest.mark.parametrize(("name", "index"), ALL, ids=[f"{name}-{index}" for name, index in ALL])
-def test_row(name: str, index: int):
+def test_row(name: str, index: int, tmp_path: Path):
     one = CASES[name][index]
     paddle.seed(5)
     made = one.make()
@@ -106,8 +107,21 @@ def test_row(name: str, index: int):
         assert a.shape == b.shape
         if one.values:
             assert relative(a, b) < 1e-5
+    if not one.train:
+        check_saved(model, one, found, tmp_path)
     if one.grad:
         check_gradient(made, one)
+
+
+def check_saved(model: Model, one: Case, expected: List[np.ndarray], folder: Path) -> None:
+    """Saved and loaded again, the model gives the same."""
+    model.save(folder / "m")
+    loaded = Model.load(folder)
+    feed = {name: array for name, array in zip(model.feeds, one.inputs) if name in loaded.feeds}
+    for a, b in zip(loaded.run(feed), expected):
+        assert a.shape == b.shape
+        if one.values:
+            np.testing.assert_array_equal(a, b)
 
 
 def check_gradient(made: Any, one: Case) -> None:
