@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from slimkit.deploy import paddle_inference
+from slimkit.deploy.batches import check_batches, one_batch, rows_of
 from slimkit.deploy.compare import AgreementCounter
 from slimkit.deploy.notes import hazard_notes, speed_notes
 from slimkit.deploy.runtime import RUNTIMES, get_runtime, latency_of
-from slimkit.deploy.session import Feed, WorkerSession, named_feed
+from slimkit.deploy.session import Feed, WorkerSession
 from slimkit.deploy.size import model_size
 from slimkit.deploy.verify_report import VerifyReport, VerifyRow
 from slimkit.errors import DataError, RuntimeFailedError
@@ -30,7 +31,7 @@ PathLike = Union[str, Path]
 
 def verify(
     float_prefix: PathLike,
-    quant_prefix: PathLike,
+    quant_prefix: Union[PathLike, Mapping[str, PathLike]],
     samples: Sequence[Feed],
     labels: Optional[Sequence[np.ndarray]] = None,
     metric: Optional[Metric] = None,
@@ -47,7 +48,8 @@ def verify(
 
     Args:
         float_prefix: the float model, ``.pdmodel``/``.pdiparams``.
-        quant_prefix: the quantized model, old or onnx format.
+        quant_prefix: the quantized model, old or onnx format; or runtime -> its own export of the model, where
+            "paddle" must be there and serves the runtimes that are not.
         samples: batches, each a dict by input name, a list in input order, or one array.
         labels: each batch's labels, (N,) or (N, 1).
         metric: from the first outputs of all batches and all labels to a number; top-1 accuracy by default.
@@ -70,7 +72,7 @@ def verify(
         ConfigError: an unknown runtime.
     """
     batches = list(samples)
-    _check(batches, labels)
+    check_batches(batches, labels)
     for name in runtimes:
         get_runtime(name)
     job = Job(float_prefix, quant_prefix, batches, labels, metric, batch_sizes, threads, latency_seconds)
@@ -81,7 +83,7 @@ def verify(
 
             rows += lite_rows(job, name, simulated, lite_python)
     named = metric_name if labels is not None else None
-    return VerifyReport(rows, sum(map(_rows_of, batches)), threads, named, machine())
+    return VerifyReport(rows, sum(map(rows_of, batches)), threads, named, machine())
 
 
 class Job:
@@ -90,7 +92,7 @@ class Job:
     def __init__(
         self,
         float_prefix: PathLike,
-        quant_prefix: PathLike,
+        quant_prefix: Union[PathLike, Mapping[str, PathLike]],
         batches: List[Feed],
         labels: Optional[Sequence[np.ndarray]],
         metric: Optional[Metric],
@@ -98,9 +100,18 @@ class Job:
         threads: int,
         latency_seconds: float,
     ) -> None:
-        self.float_prefix, self.quant_prefix = float_prefix, quant_prefix
+        self.float_prefix, self._quant = float_prefix, quant_prefix
+        self.quant_prefix = self.quant_for("paddle")
         self.batches, self.labels, self.metric = batches, labels, metric
         self.batch_sizes, self.threads, self.latency_seconds = batch_sizes, threads, latency_seconds
+
+    def quant_for(self, runtime: str) -> PathLike:
+        """The quantized model as it was exported for a runtime."""
+        if not isinstance(self._quant, Mapping):
+            return self._quant
+        if "paddle" not in self._quant:
+            raise DataError(f"The quantized models given are for {', '.join(self._quant)}; one for 'paddle' is needed.")
+        return self._quant.get(runtime, self._quant["paddle"])
 
     def accuracy(self, scores: Scores) -> Optional[float]:
         """The metric of a run, None without labels."""
@@ -240,45 +251,6 @@ def ratio(one: Mapping[str, Any], other: Mapping[str, Any], threads: int = 1) ->
     if threads == 1:
         return float(np.median([a / b for a, b in zip(one["cpu_ms"], other["cpu_ms"])]))
     return float(np.median([np.median(a) / np.median(b) for a, b in zip(one["wall_ms"], other["wall_ms"])]))
-
-
-def one_batch(batches: Sequence[Feed], size: int) -> Dict[str, np.ndarray]:
-    """The first ``size`` samples as one batch; repeats them when there are fewer."""
-    first = batches[0]
-    names = list(first) if isinstance(first, Mapping) else [str(i) for i in range(_inputs_of(first))]
-    gathered: Dict[str, List[np.ndarray]] = {name: [] for name in names}
-    have = 0
-    for batch in batches:
-        for name, array in named_feed(batch, names).items():
-            gathered[name].append(array)
-        have += _rows_of(batch)
-        if have >= size:
-            break
-    joined = {name: np.concatenate(arrays) for name, arrays in gathered.items()}
-    take = np.arange(size) % have
-    full = {name: array[take] for name, array in joined.items()}
-    return full if isinstance(first, Mapping) else list(full.values())  # type: ignore[return-value]
-
-
-def _inputs_of(batch: Feed) -> int:
-    return 1 if isinstance(batch, np.ndarray) else len(batch)
-
-
-def _rows_of(batch: Feed) -> int:
-    arrays = list(batch.values()) if isinstance(batch, Mapping) else [batch]
-    return len(arrays[0] if isinstance(batch, (np.ndarray, Mapping)) else batch[0])  # type: ignore[index]
-
-
-def _check(batches: Sequence[Feed], labels: Optional[Sequence[np.ndarray]]) -> None:
-    if not batches:
-        raise DataError("There are no samples to verify with; give at least one batch.")
-    if labels is None:
-        return
-    if len(labels) != len(batches):
-        raise DataError(f"There are {len(batches)} batches of samples and {len(labels)} of labels; give one for each.")
-    for index, (batch, label) in enumerate(zip(batches, labels)):
-        if len(label) != _rows_of(batch):
-            raise DataError(f"Batch {index} has {_rows_of(batch)} samples and {len(label)} labels.")
 
 
 def machine() -> Dict[str, str]:

@@ -9,9 +9,10 @@ from typing import Dict, List, Optional, Sequence, Union
 import numpy as np
 
 from slimkit.deploy import lite
+from slimkit.deploy.batches import one_batch
 from slimkit.deploy.notes import NOT_FASTER
 from slimkit.deploy.runtime import latency_of
-from slimkit.deploy.verify import Job, collect, one_batch, ratio
+from slimkit.deploy.verify import Job, collect, ratio
 from slimkit.deploy.verify_report import VerifyRow
 from slimkit.errors import RuntimeFailedError, RuntimeUnavailableError
 
@@ -38,7 +39,7 @@ def lite_rows(
         "float": VerifyRow(name, f"Paddle-Lite {where}, float", "float"),
         "quantized": VerifyRow(name, f"Paddle-Lite {where}, quantized", "int8"),
     }
-    models = {"float": job.float_prefix, "quantized": job.quant_prefix}
+    models = {"float": job.float_prefix, "quantized": job.quant_for(name)}
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
         files: Dict[str, Path] = {}
         for key, row in rows.items():

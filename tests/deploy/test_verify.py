@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from slimkit.deploy import verify
+from slimkit.deploy.batches import one_batch
 from slimkit.deploy.notes import hazard_notes, speed_notes
 from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
-from slimkit.deploy.verify import one_batch, ratio
+from slimkit.deploy.verify import ratio
 from slimkit.deploy.verify_report import VerifyRow
 from slimkit.errors import ConfigError, DataError
 
@@ -73,23 +74,25 @@ def test_metric_and_reference_of_the_caller(models):
         ({"samples": []}, DataError, "no samples"),
         ({"labels": []}, DataError, "1 batches of samples and 0 of labels"),
         ({"labels": [np.zeros(5)]}, DataError, "2 samples and 5 labels"),
+        ({"quant_prefix": {"lite-arm": "m"}}, DataError, "for 'paddle' is needed"),
         ({"runtimes": ["padle"]}, ConfigError, "did you mean 'paddle'"),
     ],
 )
 def test_wrong_arguments(models, arguments, error, says):
     with pytest.raises(error, match=says):
-        verify(models["float"], models["onnx"], **{"samples": [INPUT], **arguments})
+        verify(models["float"], **{"quant_prefix": models["onnx"], "samples": [INPUT], **arguments})
 
 
 @pytest.mark.lite
 @pytest.mark.usefixtures("needs_lite")
 def test_lite_rows(models):
     names = ("paddle", "lite-x86", "lite-arm")
-    report = verify(models["float"], models["onnx"], [INPUT], runtimes=names, batch_sizes=(1,), latency_seconds=0.05)
+    exports = {"paddle": models["onnx"], "lite-arm": models["old"]}
+    report = verify(models["float"], exports, [INPUT], runtimes=names, batch_sizes=(1,), latency_seconds=0.05)
     grid = report.row("lite-x86", "float on the int8 grid")
     assert grid.against_simulated.relative < 0.05 and "int8 kernels are wrong" in grid.notes[0]
     arm = report.row("lite-arm", "int8")
-    assert arm.int8_primitives == 2 and arm.accuracy is None and "Not run" in arm.notes[0]
+    assert arm.int8_primitives == 1 and arm.accuracy is None and "Not run" in arm.notes[0]
     assert arm.size_bytes < report.row("lite-arm", "float").size_bytes
 
 
