@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, Type, TypeVar
+from typing import Any, Iterator, List, Mapping, Sequence, Type, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,6 +31,21 @@ def sentence(error: Mapping[str, Any], where: str, allowed: List[str]) -> str:
     return f"{where}: {key} = {error.get('input')!r}: {message.rstrip('.')}."
 
 
+def _models(annotation: Any) -> Iterator[Type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _keys_at(cls: Type[BaseModel], place: Sequence[Any]) -> List[str]:
+    """The valid keys of the section at a place such as ``("rules", 0)``."""
+    for part in place:
+        field = cls.model_fields.get(part) if isinstance(part, str) else None
+        cls = next(_models(field.annotation), cls) if field is not None else cls
+    return list(cls.model_fields)
+
+
 def build(cls: Type[M], values: Mapping[str, Any], where: str) -> M:
     """Validates a mapping into a pydantic model.
 
@@ -45,4 +60,4 @@ def build(cls: Type[M], values: Mapping[str, Any], where: str) -> M:
         return cls.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(sentence(first, where, list(cls.model_fields))) from None
+        raise ConfigError(sentence(first, where, _keys_at(cls, first["loc"][:-1]))) from None

@@ -99,7 +99,8 @@ TENSORRT_OPS: Tuple[str, ...] = (
 
 #: Reasons an op of a quantizable type has to stay float, by cause.
 FLOAT_ONLY: Dict[str, str] = {
-    "no_weight": "its second input is computed, not a weight; list the op type among the activation ops to quantize both",
+    "no_weight": "its second input is computed, not a weight",
+    "no_matrix": "its weight is no matrix (2 dimensions), so it has no output channels to quantize",
     "not_float": "the tensor is not float32",
     "shared": "its weight is shared with an op that stays float",
     "rule": "skipped by a rule of the config",

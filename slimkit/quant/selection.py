@@ -65,6 +65,8 @@ def _take(
         row = WEIGHT_OPS[op.type]
         candidate = op.input_var(row.weight)
         if candidate is not None and candidate.persistable:
+            if op.type in ("mul", "matmul", "matmul_v2") and len(candidate.shape) != 2:
+                return None, FLOAT_ONLY["no_matrix"]
             weight, slot, axis = candidate, row.weight, weight_axis(op.type, _transposed(op))
             slots = (row.activation,)
         elif op.type in ACTIVATION_OPS:

@@ -54,7 +54,7 @@ def step_of(kind: str, x: np.ndarray, bits: int) -> float:
 def assert_same_grid(got: np.ndarray, want: np.ndarray, step: float) -> None:
     """Equal up to float32's error, save for the few values next to a tie, which may fall to the neighbour level."""
     error = np.abs(np.asarray(got, "float64") - want)
-    off = error > max(1e-3 * step, 3e-6 * np.abs(want).max())
+    off = error > max(2e-2 * step, 3e-6 * np.abs(want).max())
     assert error.max() <= 1.001 * step + 1e-6, f"off by {error.max() / step} levels"
     assert off.mean() <= 0.01, f"{off.mean():.1%} of the values are on another level"
 
