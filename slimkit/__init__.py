@@ -1,5 +1,84 @@
-"""slimkit: compression of PaddlePaddle models."""
+"""slimkit: compression of PaddlePaddle models.
 
+The names below are the public API, with what ``slimkit.ir``, ``slimkit.quant``, ``slimkit.deploy`` and
+``slimkit.numerics`` export. Each is imported when it is first used (PEP 562), so ``import slimkit`` is light and does
+not import paddle.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib  # noqa: F401  (loaded before paddle, whose bundled copy crashes gzip otherwise)
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from slimkit.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    NumericsError,
+    RuntimeFailedError,
+    RuntimeUnavailableError,
+    SlimkitError,
+    TrainingError,
+    TranslationError,
+)
 from slimkit.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from slimkit import deploy, ir, numerics, quant
+    from slimkit.ir import Graph, Model, legacy_ir, to_training
+    from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable
+
+#: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
+_LAZY: Dict[str, str] = {
+    "deploy": "",
+    "ir": "",
+    "numerics": "",
+    "quant": "",
+    "Graph": "slimkit.ir",
+    "Model": "slimkit.ir",
+    "legacy_ir": "slimkit.ir",
+    "to_training": "slimkit.ir",
+    "PactConfig": "slimkit.quant",
+    "QatTrainer": "slimkit.quant",
+    "QuantConfig": "slimkit.quant",
+    "QuantTable": "slimkit.quant",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Graph",
+    "Model",
+    "ModelError",
+    "NumericsError",
+    "PactConfig",
+    "QatTrainer",
+    "QuantConfig",
+    "QuantTable",
+    "RuntimeFailedError",
+    "RuntimeUnavailableError",
+    "SlimkitError",
+    "TrainingError",
+    "TranslationError",
+    "__version__",
+    "deploy",
+    "ir",
+    "legacy_ir",
+    "numerics",
+    "quant",
+    "to_training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'slimkit' has no attribute {name!r}")
+    module = _LAZY[name]
+    found = getattr(importlib.import_module(module), name) if module else importlib.import_module(f"slimkit.{name}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_LAZY})
