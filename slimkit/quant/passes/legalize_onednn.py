@@ -20,6 +20,8 @@ __all__ = ["LegalizeOnednn"]
 _QUANTIZERS = ("quantize_linear", "fake_quantize_moving_average_abs_max")
 #: Ops across which the runtime carries a scale backwards although they change the range.
 _RANGE_CHANGING = ("pool2d", "slice", "nearest_interp", "nearest_interp_v2", "split")
+#: Ops the runtime fuses into the convolution before them.
+_FUSED_BEHIND = ("batch_norm", "elementwise_add", "relu", "relu6", "hard_swish", "leaky_relu", "sigmoid", "swish")
 _FULLY_CONNECTED = ("mul", "matmul", "matmul_v2")
 FP32 = core.VarDesc.VarType.FP32
 
@@ -50,12 +52,15 @@ class LegalizeOnednn:
 
     @staticmethod
     def _stop_scale(graph: Graph, op: GraphOp) -> int:
-        """The scale of an average pool's output is given to its input too, which then saturates: an ``assign``
-        between pool and quantizer stops it."""
+        """The scale of an average pool's output is given to its input too, which then saturates; a quantizer behind a
+        conv2d_transpose, also through its bias and activation, aborts: an ``assign`` before the quantizer stops both.
+        """
         x = op.input_var("X")
         while x is not None and x.producer is not None and x.producer.type in ("reshape2", "unsqueeze2"):
             x, op = x.producer.input_var("X"), x.producer
-        if x is None or x.producer is None or x.producer.type not in _RANGE_CHANGING:
+        if x is None or x.producer is None:
+            return 0
+        if x.producer.type not in _RANGE_CHANGING and not _behind(x, "conv2d_transpose"):
             return 0
         copy = graph.create_var(f"{x.name}.assigned", x.shape, x.dtype)
         graph.insert_op("assign", {"X": x}, {"Out": copy})
@@ -164,6 +169,16 @@ class LegalizeOnednn:
         if added.attr("quant_axis") >= 0:
             added.set_attr("quant_axis", 0)
         return out
+
+
+def _behind(var: GraphVar, op_type: str) -> bool:
+    """Whether a variable is an op's output, seen through batch norm, bias and activation."""
+    while var.producer is not None and var.producer.type in _FUSED_BEHIND:
+        source = var.producer.input_var("X")
+        if source is None:
+            return False
+        var = source
+    return var.producer is not None and var.producer.type == op_type
 
 
 def _stored_weight(op: GraphOp, slot: str) -> Optional[Any]:
