@@ -16,11 +16,15 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "slimkit/recipe/assets/LICENSE.*"],
     packages=find_packages(include=["slimkit", "slimkit.*"]),
     package_data={"slimkit": ["py.typed"], "slimkit.recipe": ["templates/*", "assets/*"]},
+    include_package_data=False,
+    zip_safe=False,
     python_requires=">=3.9,<3.14",
     install_requires=[
         "numpy>=1.23",
+        # The same cv2 as opencv-python's, without a display. Who has opencv-python: see docs/troubleshooting.md.
         "opencv-python-headless>=4.5",
         "pyyaml>=6.0",
         "pydantic>=2.5,<3",
@@ -31,9 +35,18 @@ setup(
         "pillow>=9.5",
     ],
     extras_require={
-        "cpu": ["paddlepaddle>=3.0,<4"],
+        # Paddle imports setuptools, which CPython 3.12 and later no longer bring.
+        "cpu": ["paddlepaddle>=3.0,<4", "setuptools"],
         "ocr": ["pylopdf-fonts-zh-cn>=0.1.1; python_version >= '3.10'"],
         "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["slimkit=slimkit.cli:main"]},
+    keywords=["quantization", "pact", "paddlepaddle", "paddle-lite", "model compression"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        *[f"Programming Language :: Python :: 3.{minor}" for minor in range(9, 14)],
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
 )
