@@ -17,41 +17,13 @@ from paddle.base import core
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.quant.ops import WEIGHT_OPS
+from slimkit.quant.passes.freeze_weights import linear_attrs, store_weight, weight_integers
 from slimkit.quant.quantizers import Site, affine_grid, dynamic_abs_max, min_max, set_tensor
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 
 __all__ = ["FORMATS", "FreezeOld", "FreezeOnnx", "weight_integers"]
 
 FP32 = core.VarDesc.VarType.FP32
-_INT_TYPES = {np.dtype(np.int8): core.VarDesc.VarType.INT8, np.dtype(np.int16): core.VarDesc.VarType.INT16}
-
-
-def _along(values: np.ndarray, ndim: int, axis: Optional[int]) -> np.ndarray:
-    if axis is None:
-        return values.reshape((1,) * ndim)
-    return values.reshape(tuple(-1 if d == axis else 1 for d in range(ndim)))
-
-
-def weight_integers(weight: np.ndarray, params: QuantParams) -> np.ndarray:
-    """A weight's integers on its grid, in the arithmetic of Paddle's kernels (float32).
-
-    Args:
-        weight: float32, any shape.
-        params: its grid; symmetric or affine.
-
-    Returns:
-        float32 array of whole numbers: ``[-qmax, qmax]`` symmetric, ``[0, qmax]`` affine.
-    """
-    scale = _along(params.scale.astype(np.float32), weight.ndim, params.axis)
-    qmax = np.float32(params.qmax)
-    if not params.symmetric:
-        step = scale / qmax
-        zero = _along(params.zero_point.astype(np.float32), weight.ndim, params.axis)
-        return np.clip(np.round(weight / step) + zero, 0, qmax).astype(np.float32)
-    inverse = np.float32(1.0) / np.maximum(scale, np.float32(1e-30))
-    scaled = (np.clip(weight, -scale, scale) * (qmax * inverse)).astype(np.float64)
-    rounded = np.round(scaled) if params.rounding == "half_even" else np.trunc(scaled + np.copysign(0.5, scaled))
-    return np.clip(rounded, -qmax, qmax).astype(np.float32)
 
 
 class _Freeze:
@@ -94,13 +66,25 @@ class _Freeze:
         """A zero point of its own for each grid: Paddle-Lite's opt aborts when two share one."""
         return self._const(graph, f"{key}@zero", np.zeros(size, np.float32))
 
-    def _weight(self, name: str) -> np.ndarray:
+    def _weight(self, name: str, params: QuantParams) -> np.ndarray:
+        """A weight's float values.
+
+        Raises:
+            ModelError: it has none, or was made integers by an earlier convert.
+        """
         var = self.scope.find_var(name)
         if var is None:
             raise ModelError(
                 f"The weight '{name}' has no value in the scope; convert needs the scope it was trained in."
             )
-        return np.array(var.get_tensor())
+        value = np.array(var.get_tensor())
+        whole = params.qmax >= 7 and np.abs(value).max() == params.qmax and np.array_equal(value, np.round(value))
+        if value.dtype.kind != "f" or (whole and params.symmetric):
+            raise ModelError(
+                f"The weight '{name}' is stored as integers already; convert starts from float weights: run it once, or "
+                "load the float checkpoint first."
+            )
+        return value
 
     def _storage_name(self, weight: GraphVar, key: str) -> str:
         """The weight's own name, unless an op that stays float, or another grid, needs the float values."""
@@ -108,14 +92,14 @@ class _Freeze:
         shared = any(op.outputs and op.outputs[0].name not in readers for op in weight.consumers)
         return f"{key}.int" if shared or weight.name in self.written else weight.name
 
-    def _simulated(self, graph: Graph, x: GraphVar, params: QuantParams) -> GraphVar:
+    def _simulated(self, graph: Graph, x: GraphVar, params: QuantParams, key: str) -> GraphVar:
         """Affine and dynamic activation grids, which neither format can say, stay as the ops of training."""
         if params.symmetric:
             return dynamic_abs_max(self.site, x, params.bits, 0)
         if params.dynamic:
             return min_max(self.site, x, params.bits, 0)
-        step = self._const(graph, f"{x.name}@quant_step", params.scale / np.float32(params.qmax))
-        minus_zero = self._const(graph, f"{x.name}@minus_zero", -params.zero_point.astype(np.float32))
+        step = self._const(graph, f"{key}@quant_step", params.scale / np.float32(params.qmax))
+        minus_zero = self._const(graph, f"{key}@minus_zero", -params.zero_point.astype(np.float32))
         return affine_grid(self.site, x, step, minus_zero, params.bits)
 
 
@@ -129,26 +113,20 @@ class FreezeOnnx(_Freeze):
             if var is None or (not params.is_weight and var.name != params.tensor):
                 continue
             if key not in self.done:
-                self.done[key] = (
-                    self._stored(graph, var, key) if params.is_weight else self._linear(graph, var, key)
-                )
+                self.done[key] = self._stored(graph, var, key) if params.is_weight else self._linear(graph, var, key)
             if var in op.inputs:
                 graph.replace_input(op, var, self.done[key])
 
     def _stored(self, graph: Graph, weight: GraphVar, key: str) -> GraphVar:
         """A weight stored as integers, dequantized where it is read."""
         params = self.table.params[key]
-        if weight.name not in self.written and not _is_float(weight):
-            raise ModelError(
-                f"The weight '{weight.name}' is stored as integers already; convert starts from float weights."
-            )
-        q = weight_integers(self._weight(weight.name), params)
+        q = weight_integers(self._weight(weight.name, params), params)
         return store_weight(self, graph, weight, self._storage_name(weight, key), q, params)
 
     def _linear(self, graph: Graph, x: GraphVar, key: str) -> GraphVar:
         params = self.table.params[key]
         if not params.symmetric or params.dynamic:
-            return self._simulated(graph, x, params)
+            return self._simulated(graph, x, params, key)
         scale = self._const(graph, f"{key}@scale", params.scale)
         zero = self._zero_point(graph, key, params.scale.size)
         attrs = linear_attrs(params, -1)
@@ -157,65 +135,6 @@ class FreezeOnnx(_Freeze):
         out = graph.create_var(f"{key}.dq", x.shape, x.dtype)
         graph.insert_op("dequantize_linear", {"X": q, "Scale": scale, "ZeroPoint": zero}, {"Y": out}, attrs)
         return out
-
-
-def linear_attrs(params: QuantParams, axis: int) -> Dict[str, Any]:
-    """Attributes of quantize_linear and dequantize_linear; the range is written where it is not int8, the default."""
-    grid = {} if params.bits == 8 else {"qmin": -(2 ** (params.bits - 1)), "qmax": 2 ** (params.bits - 1) - 1}
-    return {
-        "quant_axis": axis,
-        "bit_length": params.bits,
-        "round_type": 0 if params.rounding == "half_even" else 1,
-        "is_test": True,
-        **grid,
-    }
-
-
-def _is_float(var: GraphVar) -> bool:
-    return var.dtype == FP32
-
-
-def store_weight(
-    freeze: _Freeze, graph: Graph, weight: GraphVar, name: str, q: np.ndarray, params: QuantParams
-) -> GraphVar:
-    """Replaces a float weight by its integers and a dequantize op; returns the dequantized tensor."""
-    centred = q if params.symmetric else q - _along(params.zero_point.astype(np.float32), q.ndim, params.axis)
-    narrow = np.int8 if params.bits <= 8 and params.symmetric else np.int16
-    integers = centred.astype(narrow)
-    freeze.written[name] = integers
-    dtype = _INT_TYPES[np.dtype(narrow)]
-    if name == weight.name:
-        stored = weight
-        stored.desc.set_dtype(dtype)
-    else:
-        stored = graph.create_var(name, weight.shape, dtype, persistable=True, stop_gradient=True)
-    out = graph.create_var(f"{name}.dq", weight.shape, FP32)
-    if not params.symmetric:
-        step = (
-            _along(params.scale / np.float32(params.qmax), q.ndim, params.axis)
-            if params.axis is not None
-            else (params.scale / np.float32(params.qmax))
-        )
-        step_var = freeze._const(graph, f"{name}@quant_step", step.astype(np.float32))
-        graph.insert_op(
-            "elementwise_mul", {"X": _cast(graph, stored), "Y": step_var}, {"Out": out}, {"axis": -1}
-        )
-        return out
-    source = stored if narrow is np.int8 else _cast(graph, stored)
-    scale = freeze._const(graph, f"{name}@scale", params.scale)
-    zero = freeze._zero_point(graph, name, params.scale.size)
-    attrs = linear_attrs(params, -1 if params.axis is None else params.axis)
-    graph.insert_op("dequantize_linear", {"X": source, "Scale": scale, "ZeroPoint": zero}, {"Y": out}, attrs)
-    return out
-
-
-def _cast(graph: Graph, stored: GraphVar) -> GraphVar:
-    """The float32 copy of an integer variable."""
-    out = graph.create_var(f"{stored.name}.float", stored.shape, FP32)
-    graph.insert_op(
-        "cast", {"X": stored}, {"Out": out}, {"in_dtype": int(stored.dtype), "out_dtype": int(FP32)}
-    )
-    return out
 
 
 class FreezeOld(_Freeze):
@@ -236,8 +155,19 @@ class FreezeOld(_Freeze):
         if x_key not in self.done:
             self.done[x_key] = self._quantize(graph, x, x_key)
         graph.replace_input(op, x, self.done[x_key])
-        self.written[w.name] = weight_integers(self._weight(w.name), weight)
+        if w_key not in self.done:
+            self.done[w_key] = self._whole_numbers(graph, w, w_key)
+        if self.done[w_key] is not w:
+            graph.replace_input(op, w, self.done[w_key])
         self._dequantize_output(graph, op, spec.output, weight, grids[spec.activation], w_key, x_key)
+
+    def _whole_numbers(self, graph: Graph, weight: GraphVar, key: str) -> GraphVar:
+        """The weight's integers as float32, in the weight's place where nobody needs the float values."""
+        name, params = self._storage_name(weight, key), self.table.params[key]
+        self.written[name] = weight_integers(self._weight(weight.name, params), params)
+        if name == weight.name:
+            return weight
+        return graph.create_var(name, weight.shape, FP32, persistable=True, stop_gradient=True)
 
     def _dequantized_inputs(self, graph: Graph, op: GraphOp, row: QuantizedOp) -> None:
         """Ops without a weight, and grids the old ops cannot say: quantize-dequantize before each input."""
@@ -248,7 +178,7 @@ class FreezeOld(_Freeze):
             tag = f"{key}#both"
             if tag not in self.done:
                 if params.is_weight:
-                    q = weight_integers(self._weight(var.name), params)
+                    q = weight_integers(self._weight(var.name, params), params)
                     self.done[tag] = store_weight(self, graph, var, self._storage_name(var, key), q, params)
                 elif params.symmetric and not params.dynamic:
                     scale = self._const(graph, f"{key}@scale", params.scale)
@@ -258,7 +188,7 @@ class FreezeOld(_Freeze):
                     )
                     self.done[tag] = out
                 else:
-                    self.done[tag] = self._simulated(graph, var, params)
+                    self.done[tag] = self._simulated(graph, var, params, key)
             if var in op.inputs:
                 graph.replace_input(op, var, self.done[tag])
 
@@ -297,7 +227,8 @@ class FreezeOld(_Freeze):
             return
         raw = graph.create_var(f"{out.name}.q", out.shape, out.dtype)
         graph.replace_output(op, out, raw)
-        w_scale = self._const(graph, f"{w_key}@scale", weight.scale)
+        groups = op.attr("groups", 1) if op.type == "conv2d_transpose" and weight.axis is not None else 1
+        w_scale = self._const(graph, f"{w_key}@scale", np.tile(weight.scale, groups))
         x_scale = self._const(graph, f"{x_key}@scale", x.scale)
         if weight.axis is None:
             max_range = float(weight.qmax * x.qmax) / float(weight.scale[0])
@@ -308,7 +239,8 @@ class FreezeOld(_Freeze):
                 {"max_range": max_range},
             )
             return
-        columns = len(out.shape) - 1 if op.type in ("mul", "matmul", "matmul_v2") else 1
+        last = op.type in ("mul", "matmul", "matmul_v2") or op.attr("data_format", "NCHW") == "NHWC"
+        columns = len(out.shape) - 1 if last else 1
         attrs = {"quant_bits": [weight.bits, x.bits], "quant_axis": weight.axis, "x_num_col_dims": columns}
         graph.insert_op(
             "fake_channel_wise_dequantize_max_abs",
