@@ -1,1 +1,3 @@
-"""Puts this folder on the path: ``small_programs`` serves the tests of several folders."""
+"""Puts this folder on the path: ``small_programs`` and ``real_models`` serve the tests of several folders."""
+
+from real_models import paddledet_package, rapidocr_models  # noqa: F401  (fixtures)

@@ -9,8 +9,10 @@ from typing import Any, List
 import numpy as np
 import paddle
 import pytest
+from comparing import relative, tensors
 from paddle import nn
 from paddle.static import InputSpec
+from translate_cases import CASES, Case
 
 from slimkit.errors import TranslationError
 from slimkit.ir import Model, legacy_ir
@@ -18,8 +20,6 @@ from slimkit.ir.tracing import trace
 from slimkit.ir.translate.attributes import Attributes
 from slimkit.ir.translate.tables import ROWS
 from slimkit.ir.translate.tables import TABLE_OF as FILES
-
-from translate_cases import CASES, Case
 
 #: Rows that only a PIR file or a loaded program has; tests of those are elsewhere.
 ELSEWHERE = {
@@ -33,15 +33,6 @@ ELSEWHERE = {
 }
 
 ALL = [(name, index) for name in CASES for index in range(len(CASES[name]))]
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    if expected.size == 0:
-        return 0.0
-    a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
-    both = np.isfinite(a) & np.isfinite(b)
-    np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
-    return float(np.abs(a - b)[both].max(initial=0) / max(np.abs(b)[both].max(initial=0), 1e-6))
 
 
 def spec_of(one: Case) -> List[InputSpec]:
@@ -63,7 +54,7 @@ def expected_outputs(made: Any, one: Case) -> List[np.ndarray]:
         made.train() if one.train else made.eval()
     with paddle.no_grad():
         found = (one.expect or made)(*[paddle.to_tensor(array) for array in one.inputs])
-    return [t.numpy() for t in paddle.utils.flatten(found) if isinstance(t, paddle.Tensor)]
+    return tensors(found)
 
 
 def test_every_row_has_a_case():
