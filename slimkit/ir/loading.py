@@ -82,9 +82,7 @@ def _model_file(path: Path, name: Optional[str]) -> Path:
     if path.is_dir():
         return _existing(path, name, "model") if name is not None else _only_model_in(path)
     if name is not None:
-        raise ModelError(
-            f"model_filename was given, but {path} is not a folder; give the folder the file is in."
-        )
+        raise ModelError(f"model_filename was given, but {path} is not a folder; give the folder the file is in.")
     if path.is_file() and path.suffix != ".pdiparams":
         return path
     stem = path.with_suffix("") if path.suffix == ".pdiparams" else path
@@ -99,9 +97,7 @@ def _model_file(path: Path, name: Optional[str]) -> Path:
 
 def _only_model_in(folder: Path) -> Path:
     candidates: List[Path] = sorted(p for p in folder.glob("*.pdmodel"))
-    candidates = candidates or sorted(
-        p for p in folder.glob("*.json") if p.with_suffix(".pdiparams").is_file()
-    )
+    candidates = candidates or sorted(p for p in folder.glob("*.json") if p.with_suffix(".pdiparams").is_file())
     if not candidates and (folder / "__model__").is_file():
         candidates = [folder / "__model__"]
     if len(candidates) > 1:

@@ -53,7 +53,7 @@ class Model:
         *,
         model_filename: Optional[str] = None,
         params_filename: Optional[str] = None,
-    ) -> "Model":
+    ) -> Model:
         """Loads a saved inference model: legacy ``.pdmodel`` or PIR ``.json``, with its parameters.
 
         Args:
@@ -71,9 +71,7 @@ class Model:
         return load(path, model_filename, params_filename)
 
     @classmethod
-    def from_layer(
-        cls, layer: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train: bool = False
-    ) -> "Model":
+    def from_layer(cls, layer: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train: bool = False) -> Model:
         """Traces a dygraph layer.
 
         Args:
@@ -134,9 +132,7 @@ class Model:
             place = paddle.CPUPlace() if place is None else place
             executor = self._executors.setdefault(str(place), paddle.static.Executor(place))
             try:
-                found = executor.run(
-                    self.program, feed=arrays, fetch_list=names, scope=self.scope, return_numpy=False
-                )
+                found = executor.run(self.program, feed=arrays, fetch_list=names, scope=self.scope, return_numpy=False)
                 return [np.array(tensor) for tensor in found]
             except Exception as error:
                 shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
@@ -155,15 +151,11 @@ class Model:
             feed = dict(zip(self.feeds, arrays))
         missing = [name for name in self.feeds if name not in feed]
         if missing:
-            raise ModelError(
-                f"the feed lacks {', '.join(missing)}; the model's feeds are {', '.join(self.feeds)}."
-            )
+            raise ModelError(f"the feed lacks {', '.join(missing)}; the model's feeds are {', '.join(self.feeds)}.")
         block = self.program.global_block()
         unknown = [name for name in feed if not block.has_var(name)]
         if unknown:
-            raise ModelError(
-                f"{unknown[0]} is fed but unknown; the model's feeds are {', '.join(self.feeds)}."
-            )
+            raise ModelError(f"{unknown[0]} is fed but unknown; the model's feeds are {', '.join(self.feeds)}.")
         return {name: np.asarray(array) for name, array in feed.items()}
 
     def _fetch(self, fetch: Sequence[str]) -> List[str]:
@@ -171,17 +163,13 @@ class Model:
         for name in fetch:
             if not block.has_var(name):
                 close = nearest(name, block.vars)
-                hint = (
-                    f"did you mean {close}?"
-                    if close
-                    else f"the model's results are {', '.join(self.fetches)}."
-                )
+                hint = f"did you mean {close}?" if close else f"the model's results are {', '.join(self.fetches)}."
                 raise ModelError(f"{name} cannot be fetched: it is not a variable of the program; {hint}")
         return list(fetch)
 
     # -- copying and saving it ---------------------------------------------------------------------------------
 
-    def clone(self, for_test: bool = False, *, copy_params: bool = False) -> "Model":
+    def clone(self, for_test: bool = False, *, copy_params: bool = False) -> Model:
         """Returns a model with a copy of the program.
 
         Args:
@@ -217,9 +205,7 @@ class Model:
         arrays = []
         for name in names:
             if name not in self.params:
-                raise ModelError(
-                    f"parameter {name} has no value in the scope, so the model cannot be saved; set it."
-                )
+                raise ModelError(f"parameter {name} has no value in the scope, so the model cannot be saved; set it.")
             arrays.append(self.params[name])
         packed = pack_tensors(arrays, [name in bfloat16 for name in names])
         atomic_write(f"{prefix}.pdiparams", packed)

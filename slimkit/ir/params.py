@@ -41,9 +41,7 @@ class Params(MutableMapping):
 
     def _missing(self, name: str) -> KeyError:
         close = nearest(str(name), self._names())
-        return KeyError(
-            f"the model has no parameter {name!r}" + (f"; did you mean {close!r}?" if close else ".")
-        )
+        return KeyError(f"the model has no parameter {name!r}" + (f"; did you mean {close!r}?" if close else "."))
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._tensor(name)

@@ -168,22 +168,16 @@ def pack_tensors(arrays: Iterable[np.ndarray], bfloat16: Iterable[bool] = ()) ->
         proto = _PROTO_OF_NUMPY.get(array.dtype)
         is_bfloat16 = index < len(flags) and flags[index]
         if proto is None or (array.dtype == np.uint16 and not is_bfloat16):
-            raise ModelError(
-                f"a parameter of dtype {array.dtype} cannot be saved: Paddle has no such tensor; cast it."
-            )
+            raise ModelError(f"a parameter of dtype {array.dtype} cannot be saved: Paddle has no such tensor; cast it.")
         desc.data_type = proto
         desc.dims.extend(array.shape)
         encoded = desc.SerializeToString()
-        pieces.append(
-            _HEADER.pack(0) + _LEVEL.pack(0) + _HEADER.pack(0) + _LENGTH.pack(len(encoded)) + encoded
-        )
+        pieces.append(_HEADER.pack(0) + _LEVEL.pack(0) + _HEADER.pack(0) + _LENGTH.pack(len(encoded)) + encoded)
         pieces.append(np.ascontiguousarray(array).tobytes())
     return b"".join(pieces)
 
 
-def write_combined(
-    path: Union[str, Path], params: Mapping[str, np.ndarray], bfloat16: Iterable[str] = ()
-) -> Path:
+def write_combined(path: Union[str, Path], params: Mapping[str, np.ndarray], bfloat16: Iterable[str] = ()) -> Path:
     """Writes a combined parameter file, atomically.
 
     Args:

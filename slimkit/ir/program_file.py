@@ -34,9 +34,7 @@ def read_program(path: Union[str, Path]) -> Tuple[Program, List[str], List[str]]
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(
-            f"the model file {path} cannot be read: {error.strerror}; give an existing file."
-        ) from None
+        raise ModelError(f"the model file {path} cannot be read: {error.strerror}; give an existing file.") from None
     try:
         desc.ParseFromString(data)
         sound = bool(desc.blocks) and bool(desc.blocks[0].ops)
@@ -103,9 +101,7 @@ def inference_desc(program: Program, feeds: Sequence[str], fetches: Sequence[str
     known = {var.name for var in block.vars}
     for name in fetches:
         if name not in known:
-            raise ModelError(
-                f"{name} is to be fetched but is not a variable of the program; fetch one that is."
-            )
+            raise ModelError(f"{name} is to be fetched but is not a variable of the program; fetch one that is.")
     for inner in desc.blocks:
         restore(inner)
         _clean_attributes(inner)

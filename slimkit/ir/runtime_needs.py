@@ -70,7 +70,5 @@ def _add_xshape(block: Any, op: Any, shapes: Dict[str, Tuple[int, ...]], types: 
     var.type.type = framework_pb2.VarType.DENSE_TENSOR
     var.type.dense_tensor.tensor.data_type = types.get(source, framework_pb2.VarType.FP32)
     var.type.dense_tensor.tensor.dims.extend([0, *shapes.get(source, ())])
-    slot = next((slot for slot in op.outputs if slot.parameter == "XShape"), None) or op.outputs.add(
-        parameter="XShape"
-    )
+    slot = next((slot for slot in op.outputs if slot.parameter == "XShape"), None) or op.outputs.add(parameter="XShape")
     slot.arguments.append(name)

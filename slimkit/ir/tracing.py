@@ -75,13 +75,10 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
                 FunctionSpec(function, specs), specs, {}, root, backend=Backend.PHI
             )
         except Exception as error:
-            name = (
-                type(target).__name__
-                if isinstance(target, nn.Layer)
-                else getattr(target, "__name__", "function")
-            )
+            name = type(target).__name__ if isinstance(target, nn.Layer) else getattr(target, "__name__", "function")
             raise ModelError(
-                f"{name} cannot be traced with {_describe(specs)}: {_last_line(error)}; give one InputSpec per argument of forward, with the shapes the layer accepts."
+                f"{name} cannot be traced with {_describe(specs)}: {_last_line(error)}; "
+                "give one InputSpec per argument of forward, with the shapes the layer accepts."
             ) from error
     return _collect(program)
 

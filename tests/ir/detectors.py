@@ -59,7 +59,6 @@ def import_ppdet(root: Path) -> Iterator[Any]:
     package.__path__ = [str(root / "ppdet")]
     sys.modules["ppdet"] = package
     try:
-        import ppdet.modeling
         from ppdet.core import workspace
 
         yield workspace

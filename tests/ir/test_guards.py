@@ -11,8 +11,12 @@ from slimkit.ir import legacy_ir
 
 def state() -> tuple:
     flags = paddle.get_flags(["FLAGS_enable_pir_api", "FLAGS_enable_pir_in_executor"])
-    return paddle.in_dynamic_mode(), framework.in_pir_mode(), tuple(flags.values()), paddle.static.Program, id(
-        framework._dygraph_tracer()
+    return (
+        paddle.in_dynamic_mode(),
+        framework.in_pir_mode(),
+        tuple(flags.values()),
+        paddle.static.Program,
+        id(framework._dygraph_tracer()),
     )
 
 

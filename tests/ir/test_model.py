@@ -90,7 +90,7 @@ def test_run_refuses_what_it_cannot_run():
         model.run({"x": X, "y": X})
     with pytest.raises(ModelError, match="give one each"):
         model.run([X, X])
-    with pytest.raises(ModelError, match="did you mean relu_0.tmp_0"):
+    with pytest.raises(ModelError, match=r"did you mean relu_0\.tmp_0"):
         model.run([X], fetch=["relu_0.tmp_1"])
     with pytest.raises(ModelError, match=r"\[3, 7\]"):
         model.run([np.zeros((3, 7), "float32")])

@@ -105,9 +105,7 @@ def test_dropout_is_live_and_keeps_its_rate():
 def test_training_converges_like_dygraph():
     """Ten momentum steps under the legacy IR equal ten steps in dynamic mode."""
     rng = np.random.RandomState(0)
-    batches = [
-        {"x": rng.rand(4, 1, 28, 28).astype("float32"), "y": rng.randint(0, 10, (4, 1))} for _ in range(10)
-    ]
+    batches = [{"x": rng.rand(4, 1, 28, 28).astype("float32"), "y": rng.randint(0, 10, (4, 1))} for _ in range(10)]
     net, spec, _ = make("LeNet")
     model = Model.from_layer(net, spec, train=True)
     with legacy_ir(), paddle.static.program_guard(model.program, paddle.static.Program()) as _:

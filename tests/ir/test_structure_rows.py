@@ -70,9 +70,7 @@ def test_set_parameter_writes_into_the_parameter(builder: Builder):
 
 def test_set_parameter_of_nothing(builder: Builder):
     with pytest.raises(TranslationError, match="not a parameter"):
-        ROWS["builtin.set_parameter"].build(
-            op("builtin.set_parameter", [value("a")], [], parameter_name="v"), builder
-        )
+        ROWS["builtin.set_parameter"].build(op("builtin.set_parameter", [value("a")], [], parameter_name="v"), builder)
 
 
 def test_a_list_is_no_tensor(builder: Builder):

@@ -57,7 +57,7 @@ class Attributes:
                 proto = OpProtoHolder.instance().get_op_proto(legacy)
             except ValueError:
                 raise TranslationError(f"this Paddle has no legacy op {legacy}.") from None
-            found = {name: None for name in core.get_op_extra_attrs(legacy)}
+            found = dict.fromkeys(core.get_op_extra_attrs(legacy))
             found.update({attr.name: _Type(attr.type) for attr in proto.attrs})
             self._types[legacy] = found
         return found

@@ -118,9 +118,7 @@ class Builder:
         self.bind(value, names)
         return names
 
-    def temporary(
-        self, like: Any, prefix: str, dtype: Any = None, shape: Optional[Sequence[int]] = None
-    ) -> str:
+    def temporary(self, like: Any, prefix: str, dtype: Any = None, shape: Optional[Sequence[int]] = None) -> str:
         """Makes a variable no PIR value stands for."""
         return self.variable(
             self.fresh(f"{prefix}.aux_0"),
@@ -220,9 +218,7 @@ class Builder:
             if name in row.dropped:
                 continue
             if not self.attributes.has(row.legacy, legacy):
-                raise TranslationError(
-                    f"attribute {name}={value!r} of {op.full_name} is unknown to {row.legacy}."
-                )
+                raise TranslationError(f"attribute {name}={value!r} of {op.full_name} is unknown to {row.legacy}.")
             record.attrs[legacy] = value
 
     def _results(self, op: PirOp, row: Row, record: OpRecord, prefix: str) -> None:

@@ -73,11 +73,7 @@ class Constants:
         parts = [self.value(item) for item in items]
         if any(part is None for part in parts):
             return None
-        return (
-            np.concatenate([np.asarray(part).reshape(-1) for part in parts])
-            if parts
-            else np.empty([0], np.int64)
-        )
+        return np.concatenate([np.asarray(part).reshape(-1) for part in parts]) if parts else np.empty([0], np.int64)
 
     def pieces(self, value: Any) -> Optional[List[Any]]:
         """Returns the scalar values a tensor was stacked from, or None."""

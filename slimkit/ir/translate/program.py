@@ -58,9 +58,7 @@ def translate(
     prune(builder.block, set(builder.fetches) | set(builder.params))
     used = {name for op in builder.block.ops for name in op.reads() | op.writes()} | set(builder.fetches)
     builder.params = {name: record for name, record in builder.params.items() if name in used}
-    return Translation(
-        write_program(builder.block, builder.params, Attributes()), builder.feeds, builder.fetches
-    )
+    return Translation(write_program(builder.block, builder.params, Attributes()), builder.feeds, builder.fetches)
 
 
 def _reserve_names(builder: Builder, block: Any) -> None:

@@ -39,7 +39,7 @@ class OpRecord:
     inputs: Dict[str, List[str]] = field(default_factory=dict)
     outputs: Dict[str, List[str]] = field(default_factory=dict)
     attrs: Dict[str, Any] = field(default_factory=dict)
-    blocks: Dict[str, "BlockRecord"] = field(default_factory=dict)
+    blocks: Dict[str, BlockRecord] = field(default_factory=dict)
     origin: str = ""
 
     def reads(self) -> Set[str]:
@@ -65,7 +65,7 @@ class BlockRecord:
 
     ops: List[OpRecord] = field(default_factory=list)
     variables: Dict[str, VarRecord] = field(default_factory=dict)
-    parent: Optional["BlockRecord"] = None
+    parent: Optional[BlockRecord] = None
 
 
 def prune(block: BlockRecord, wanted: Set[str]) -> None:

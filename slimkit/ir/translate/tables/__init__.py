@@ -42,7 +42,5 @@ _FAMILIES = (
 ROWS = index_rows(*(family.ROWS for family in _FAMILIES))
 
 TABLE_OF: Dict[str, str] = {
-    row.full_name: f"tables/{family.__name__.rsplit('.', 1)[-1]}.py"
-    for family in _FAMILIES
-    for row in family.ROWS
+    row.full_name: f"tables/{family.__name__.rsplit('.', 1)[-1]}.py" for family in _FAMILIES for row in family.ROWS
 }

@@ -9,7 +9,10 @@ __all__ = ["ROWS"]
 _SUPPRESSED = {"out": "Out", "index": "Index", "nms_rois_num": "NmsRoisNum"}
 
 ROWS = (
-    Row("yolo_box", "yolo_box", inputs={"x": "X", "img_size": "ImgSize"}, outputs={"boxes": "Boxes", "scores": "Scores"}),
+    Row(
+        "yolo_box", "yolo_box", inputs={"x": "X", "img_size": "ImgSize"},
+        outputs={"boxes": "Boxes", "scores": "Scores"},
+    ),
     Row(
         "prior_box", "prior_box", inputs={"input": "Input", "image": "Image"},
         outputs={"out": "Boxes", "var": "Variances"},

@@ -57,9 +57,7 @@ def _set_parameter(op: PirOp, builder: Any) -> None:
         return
     if name not in builder.params:
         raise TranslationError(f"{op.full_name} sets {name}, which is not a parameter of the program.")
-    builder.emit(
-        OpRecord("assign", {"X": [source]}, {"Out": [name]}, origin=f"{op.full_name} from {op.where()}")
-    )
+    builder.emit(OpRecord("assign", {"X": [source]}, {"Out": [name]}, origin=f"{op.full_name} from {op.where()}"))
 
 
 ROWS = (
