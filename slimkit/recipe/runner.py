@@ -22,11 +22,18 @@ from slimkit.recipe.optimizers import device, optimizer_factory
 from slimkit.recipe.run_report import LayerResult, RunReport, RuntimeResult
 from slimkit.recipe.screen import Screen, ScreenWatcher, show_results
 from slimkit.recipe.training import TrainingLoop, evaluate
-from slimkit.recipe.verification import Subject, check_available, raise_if_required_failed, verify_exported
+from slimkit.recipe.verification import (
+    Subject,
+    check_available,
+    compare_with_trained,
+    raise_if_required_failed,
+    verify_exported,
+)
 
 __all__ = ["Recipe", "run_recipe"]
 
 LITE = os.path.join("lite", "model_arm.nb")
+PLAIN = os.path.join("lite", "model")
 TRAINING = "Paddle (training)"
 FLOAT, EXPORTED = os.path.join("float", "model"), os.path.join("int8", "model")
 
@@ -196,18 +203,29 @@ class Recipe:
         config = self.config
         self.screen.begin("exporting", None)
         prefix = os.path.join(self.output, EXPORTED)
-        self.trainer.export(prefix, fmt="onnx" if config.quant.onnx_format else "old", runtime="onednn")
+        plain = os.path.join(self.output, PLAIN)
+        fmt = "onnx" if config.quant.onnx_format else "old"
+        self.trainer.export(prefix, fmt=fmt, runtime="onednn")
+        self.trainer.export(plain, fmt=fmt)
         self.table = self.trainer.table()
         self.table.save(os.path.join(self.output, "int8", "quant_table.json"))
         self.layers = self._measure_layers()
+        self.results.append(self._compare_with_trained(plain))
         subject = Subject(
-            float_model=os.path.join(self.output, FLOAT), exported=prefix,
+            float_model=os.path.join(self.output, FLOAT), exported=prefix, plain=plain,
             batches=self.test_batches.batches, image=self.network.image,
             activation_bits=config.quant.activation_bits, settings=config.verify,
             lite_file=os.path.join(self.output, LITE),
         )  # fmt: skip
         self.screen.begin("verifying on the runtimes", None)
         self.results += verify_exported(subject)
+
+    def _compare_with_trained(self, prefix: str) -> RuntimeResult:
+        """Reads the exported file back and runs it beside the simulated model that was trained."""
+        self.screen.begin("comparing the export with the trained model", self.test_set.steps)
+        result = compare_with_trained(self.trainer, prefix, self.test_batches, self.network.image, self.screen.advance)
+        self.screen.end()
+        return result
 
     def _measure_layers(self) -> List[LayerResult]:
         self.summary = self.trainer.summary()

@@ -24,7 +24,8 @@ class Subject:
     """What is verified.
 
     Attributes:
-        float_model, exported: prefixes of ``.pdmodel`` files.
+        float_model, exported, plain: prefixes of ``.pdmodel`` files: the float model, the export rewritten for Paddle
+            Inference's oneDNN, and the export as it was trained, which goes to Paddle-Lite.
         batches: returns the test batches anew: the image by its input name, and ``label``.
         image: name of the input.
         activation_bits: what the exported model's activations have.
@@ -34,6 +35,7 @@ class Subject:
 
     float_model: str
     exported: str
+    plain: str
     batches: Callable[[], Iterator[Feed]]
     image: str
     activation_bits: int
@@ -85,12 +87,14 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
         feeds, labels = subject.samples()
         try:
             report = verify(
-                subject.float_model, subject.exported, feeds, labels, runtimes=there,
+                subject.float_model,
+                {"paddle": subject.exported, "lite-x86": subject.plain, "lite-arm": subject.plain},
+                feeds, labels, runtimes=there,
                 batch_sizes=settings.batch_sizes, threads=settings.threads,
                 latency_seconds=settings.latency_seconds,
             )  # fmt: skip
             if any(row.runtime == "lite-arm" and row.error is None for row in report.rows):
-                get_runtime("lite-arm").export(subject.exported, subject.lite_file)
+                get_runtime("lite-arm").export(subject.plain, subject.lite_file)
             samples = sum(len(label) for label in labels)
             results = [_result(row, samples, subject.activation_bits) for row in report.rows]
         except SlimkitError as error:
@@ -102,6 +106,44 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
         RuntimeResult(runtime=name, title=_title(name), model="int8", status="unavailable", reason=reason)
         for name, reason in missing.items()
     ]
+
+
+def compare_with_trained(
+    trainer: Any, prefix: str, batches: Any, image: str, tick: Optional[Callable[[], None]] = None
+) -> RuntimeResult:
+    """Runs an exported file in Paddle, with the kernels of training, beside the simulated model that was trained.
+
+    Args:
+        trainer: the ``QatTrainer``.
+        prefix: of its plain export.
+        batches: the test batches; ``batches()`` iterates over feeds with ``label``.
+        image: name of the input.
+        tick: called after each batch.
+    """
+    from slimkit.ir import Model
+    from slimkit.quant.onednn import prefer_onednn
+    from slimkit.recipe.metrics import Accuracy
+
+    exported = Model.load(prefix)
+    prefer_onednn(exported.program, trainer.place)
+    output = trainer.outputs()[0]
+    metric, same, error, largest = Accuracy(), 0, 0.0, 0.0
+    for feed in batches.batches():
+        trained = trainer.eval_step({image: feed[image]}, [output])[0]
+        found = exported.run({image: feed[image]}, place=trainer.place)[0]
+        metric.update(found, feed["label"])
+        same += int((found.argmax(axis=1) == trained.argmax(axis=1)).sum())
+        error = max(error, float(np.abs(found - trained).max()))
+        largest = max(largest, float(np.abs(trained).max()))
+        if tick:
+            tick()
+    measured = metric.result()
+    return RuntimeResult(
+        runtime="training", title="Paddle, exported file", model="simulated",
+        same_as_simulated=same / max(measured["samples"], 1),
+        notes=[f"Largest difference from the trained model's outputs: {error / max(largest, 1e-30):.1e} of the largest."],
+        **measured,
+    )  # fmt: skip
 
 
 def raise_if_required_failed(settings: VerifySection, results: Sequence[RuntimeResult]) -> None:
