@@ -70,7 +70,7 @@ def peer_cases() -> Sequence[harness.Case]:
     def case(name: str, quantize: bool, **settings: Any) -> harness.Case:
         scope = paddle.static.Scope()
         with paddle.static.scope_guard(scope):
-            program, startup, loss = mobilenet.peer_program()
+            program, startup, loss = mobilenet.peer_program(image_gradient=bool(settings))
             executor = paddle.static.Executor(place)
             executor.run(startup)
             if quantize:

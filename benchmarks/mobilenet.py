@@ -28,8 +28,13 @@ def feed(image: str, label: str) -> Dict[str, Any]:
     return {image: images, label: rng.randint(0, CLASSES, (BATCH, 1)).astype(np.int64)}
 
 
-def peer_program() -> Tuple[Any, Any, str]:
-    """Training program, startup program and the loss's name, in Paddle 2.6; static mode stays on."""
+def peer_program(image_gradient: bool = False) -> Tuple[Any, Any, str]:
+    """Training program, startup program and the loss's name, in Paddle 2.6; static mode stays on.
+
+    Args:
+        image_gradient: PaddleSlim's PACT needs the gradient of every tensor it clips; without the image's, the training
+            step fails in the first convolution.
+    """
     import paddle
 
     paddle.enable_static()
@@ -37,6 +42,7 @@ def peer_program() -> Tuple[Any, Any, str]:
     main, startup = paddle.static.Program(), paddle.static.Program()
     with paddle.static.program_guard(main, startup):
         image = paddle.static.data("image", [BATCH, 3, SIZE, SIZE], "float32")
+        image.stop_gradient = not image_gradient
         label = paddle.static.data("label", [BATCH, 1], "int64")
         logits = paddle.vision.models.mobilenet_v3_large(num_classes=CLASSES)(image)
         loss = paddle.nn.functional.cross_entropy(logits, label)
