@@ -52,6 +52,7 @@ def render(report: RunReport) -> str:
         layer_images=report.config["report"]["images"],
         histograms=[{**h, "svg": Markup(h["svg"])} for h in _histograms(report.quantized)],
         skipped=_skipped(report),
+        asked=", ".join(dict.fromkeys(layer.op_type for layer in report.quantized)) or "none",
         facts=_facts(report),
         config_text=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True).rstrip(),
     )

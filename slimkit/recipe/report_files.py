@@ -46,9 +46,17 @@ def assemble(run: Recipe, command: str) -> RunReport:
         best_step=run.progress.best_step,
         quantized=run.layers,
         skipped=[_skipped(item) for item in run.summary["skipped"]],
+        other_ops=_other_ops(run),
         notes=run.notes,
         files=_files(run.output),
     )
+
+
+def _other_ops(run: Recipe) -> Dict[str, int]:
+    """Returns the op types of the float model that the config does not name, with their counts."""
+    asked = {name for names in run.config.quant.op_types() for name in names}
+    counts = run.network.inference.op_counts()
+    return {name: count for name, count in counts.items() if name not in {*asked, "feed", "fetch"}}
 
 
 def _skipped(item: Dict[str, Any]) -> SkippedOp:

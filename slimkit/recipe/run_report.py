@@ -121,6 +121,9 @@ class RunReport(_Part):
     best_step: int = Field(0, description="Step of the exported state.")
     quantized: List[LayerResult] = Field(description="The quantized ops, in the order of the network.")
     skipped: List[SkippedOp] = Field(description="What was not quantized and why.")
+    other_ops: Dict[str, int] = Field(
+        default_factory=dict, description="Op types that were not asked for, and so are in float -> their count."
+    )
     notes: List[str] = Field(default_factory=list, description="What a reader should know: fall-backs, unused rules.")
     files: Dict[str, str] = Field(default_factory=dict, description="What was written, relative to the output folder.")
 

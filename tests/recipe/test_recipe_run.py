@@ -77,6 +77,7 @@ def test_whole_run(recipe, tmp_path, monkeypatch):
 
     assert report.curves.steps == list(range(1, 11)) and report.curves.evaluations[-1]["step"] == 10
     assert report.title == "mobilenet_v3_small, PACT, W8A8" and len(report.quantized) == 54
+    assert report.other_ops["hard_swish"] == 19 and "conv2d" not in report.other_ops
     layer = report.quantized[0]
     assert layer.layer == "conv.0" and layer.sqnr_db > 10 and sum(layer.histogram.counts) > 0
     assert all(x.threshold_before > 0 and x.threshold_after > 0 for x in report.quantized)
