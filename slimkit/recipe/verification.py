@@ -138,10 +138,11 @@ def compare_with_trained(
         if tick:
             tick()
     measured = metric.result()
+    part = error / max(largest, 1e-30)
     return RuntimeResult(
         runtime="training", title="Paddle, exported file", model="simulated",
         same_as_simulated=same / max(measured["samples"], 1),
-        notes=[f"Largest difference from the trained model's outputs: {error / max(largest, 1e-30):.1e} of the largest."],
+        notes=[f"Largest difference from the trained model's outputs: {part:.1e} of the largest."],
         **measured,
     )  # fmt: skip
 
