@@ -217,6 +217,10 @@ class Graph(GraphLinks):
         var.desc.set_persistable(True)
         var.desc.set_stop_gradient(True)
 
+    def drop_unread(self, var: GraphVar) -> None:
+        """Removes a variable that no op writes or reads; others stay."""
+        self._drop_if_dangling(var)
+
     def remove_op(self, op: GraphOp, remove_dangling: bool = True) -> None:
         """Removes an op; with ``remove_dangling`` also the variables nobody else produces or reads."""
         for var in list(op.inputs):

@@ -15,13 +15,13 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Union
 
 import paddle
 
-from slimkit.errors import ConfigError
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.quant.config import PactConfig, QuantConfig
 from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.freeze import FORMATS
 from slimkit.quant.passes.insert_fake_quant import InsertFakeQuant
+from slimkit.quant.passes.store_integers import StoreIntegers
 
 __all__ = ["convert", "quant_aware"]
 
@@ -112,23 +112,23 @@ def convert(
         place: device of the new constants.
         config: the config ``quant_aware`` was given; ``onnx_format`` chooses the form.
         scope: the scope the program was trained in; None: the global scope.
-        save_int8: PaddleSlim's flag: also return the program with int8 weights (old format only).
+        save_int8: also return the program whose weights are stored as int8. The onnx format's are already, so there
+            both are one; the old format holds integers as float32, and its second program casts them where they are read.
 
     Returns:
         The deployable Program; with ``save_int8`` a pair of Programs.
 
     Raises:
-        ConfigError: ``save_int8`` with ``onnx_format``, whose weights are int8 already.
         ModelError: a scale or weight has no value in the scope.
     """
-    settings = QuantConfig.read(config)
-    if save_int8 and settings.onnx_format:
-        raise ConfigError(
-            "convert(save_int8=True) is for onnx_format: False; the onnx format stores int8 weights already, so drop save_int8."
-        )
-    held = _scope(scope)
+    settings, held = QuantConfig.read(config), _scope(scope)
     graph = Graph(program, for_test=True)
     table = ExtractTable(held).apply(graph)
-    FORMATS["onnx" if settings.onnx_format else "old"](table, held, place).apply(graph)
+    freeze = FORMATS["onnx" if settings.onnx_format else "old"](table, held, place)
+    freeze.apply(graph)
     frozen = graph.to_program()
-    return (frozen, frozen) if save_int8 else frozen
+    if not save_int8:
+        return frozen
+    if not settings.onnx_format:
+        StoreIntegers(held, place, freeze.written).apply(graph)
+    return frozen, graph.to_program()

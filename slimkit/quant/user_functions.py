@@ -43,6 +43,7 @@ class _Traced:
 class _Applied:
     traced: _Traced
     names: Dict[str, GraphVar]
+    x: GraphVar
 
 
 class UserFunctions:
@@ -73,7 +74,7 @@ class UserFunctions:
         self.for_test = for_test
         self.executor = executor
         self.parameters: List[str] = []
-        self._applied: Dict[str, List[_Applied]] = {}
+        self._made: Dict[int, _Applied] = {}  # by the node of the variable a function returned
 
     def hooks(self) -> Dict[str, TensorHook]:
         """Hooks for ``InsertFakeQuant`` by its argument names."""
@@ -83,10 +84,12 @@ class UserFunctions:
         def apply(site: Site, x: GraphVar, bits: int) -> GraphVar:
             backward = not site.differentiable and not self.for_test
             traced = self._trace(kind, function, x, backward)
-            known = self._graft_forward(traced, x, f"{x.name}.{kind}.")
-            self._applied.setdefault(x.name, []).append(_Applied(traced, known))
+            again = sum(item.x.name == x.name for item in self._made.values())  # a tensor on two grids
+            known = self._graft_forward(traced, x, f"{x.name}.{kind}{again or ''}.")
+            out = known[traced.output]
+            self._made[out.node.id()] = _Applied(traced, known, x)
             self.parameters += [p for p in traced.parameters if p not in self.parameters]
-            return known[traced.output]
+            return out
 
         return apply
 
@@ -170,10 +173,9 @@ class UserFunctions:
             gradients: ``FakeQuantReport.gradients``.
         """
         parts: Dict[str, List[GraphVar]] = {}
-        for graph, op, slot, before, _ in gradients:
+        for graph, op, slot, before, after in gradients:
             out = gradient_of(op, slot)
-            chain = self._applied.get(before.name, [])
-            for number, item in enumerate(reversed(chain)):
+            for number, item in enumerate(self._chain(before, after)):
                 if out is None or not item.traced.gradient_out:
                     break
                 out = self._graft_backward(graph, op, item, out, f"{out.name}.hook{number}", parts)
@@ -186,6 +188,23 @@ class UserFunctions:
             graph.insert_op("sum", {"X": items}, {"Out": total}, {}, OpRole.BACKWARD)
             result[name] = total
         return result
+
+    def _chain(self, before: GraphVar, after: GraphVar) -> List[_Applied]:
+        """The functions between a tensor and its quantized one, first applied first."""
+        found: List[_Applied] = []
+        waiting, seen = [after], set()
+        while waiting:
+            var = waiting.pop()
+            item = self._made.get(var.node.id())
+            if var is before or var.node.id() in seen:
+                continue
+            seen.add(var.node.id())
+            if item is not None:
+                found.insert(0, item)
+                waiting = [item.x]
+            elif var.producer is not None:
+                waiting += var.producer.inputs
+        return found
 
     @staticmethod
     def _graft_backward(
