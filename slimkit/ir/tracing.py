@@ -20,7 +20,6 @@ from paddle.jit.dy2static.utils import Backend
 from paddle.static import InputSpec
 
 from slimkit.errors import ModelError
-from slimkit.ir.params_file import NUMPY_OF_PROTO  # noqa: F401  (one table of dtypes for the package)
 
 __all__ = ["Trace", "trace"]
 

@@ -6,13 +6,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any, List
 
+import cases_image  # noqa: F401
+import cases_math  # noqa: F401
+import cases_shape  # noqa: F401
+import cases_task  # noqa: F401
 import numpy as np
 import paddle
 import pytest
+from casebook import CASES, Case
 from comparing import relative, tensors
 from paddle import nn
 from paddle.static import InputSpec
-from translate_cases import CASES, Case
 
 from slimkit.errors import TranslationError
 from slimkit.ir import Model, legacy_ir

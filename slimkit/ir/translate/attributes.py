@@ -83,13 +83,6 @@ class Attributes:
         setter, convert = _SETTERS[kind]
         getattr(desc, setter)(name, convert(value))
 
-    @staticmethod
-    def dtype(name: str, operands: List[Any]) -> Any:
-        """Returns the VarType called ``name``; "like" means the first operand's."""
-        if name == "like":
-            return vartype(operands[0].dtype)
-        return getattr(core.VarDesc.VarType, name)
-
 
 def _plain(value: Any) -> Any:
     """Turns a dtype into its number (-1 if undefined: "as the input"); everything else stays."""

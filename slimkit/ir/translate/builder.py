@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
-import numpy as np
 from paddle.base import core
 
 from slimkit.errors import TranslationError
 from slimkit.ir.translate.attributes import Attributes
 from slimkit.ir.translate.constants import Constants
+from slimkit.ir.translate.operands import fold
 from slimkit.ir.translate.records import BlockRecord, OpRecord, ParamRecord, VarRecord
-from slimkit.ir.translate.rows import Fold, Row
+from slimkit.ir.translate.rows import Row
 from slimkit.ir.translate.source import PirOp, element_types, has_type, vartype
 
 __all__ = ["Builder"]
@@ -61,9 +61,6 @@ class Builder:
     def bind(self, value: Any, name: Names) -> None:
         """Says which variable (or list of variables) holds a PIR value."""
         self._names[value.id] = name
-
-    def knows(self, value: Any) -> bool:
-        return value.id in self._names
 
     def name_of(self, value: Any) -> str:
         """Returns the variable of a tensor value; a constant is made one when first asked for."""
@@ -202,7 +199,7 @@ class Builder:
             if operand in row.inputs:
                 record.inputs[row.inputs[operand]] = self.names_of(value)
             elif operand in folded:
-                self.fold(op, record, operand, row.folds[operand])
+                fold(self, op, record, operand, row.folds[operand])
             elif operand not in row.ignored:
                 raise TranslationError(f"operand {operand} of {op.full_name} has no slot.")
         self._attrs(op, row, record)
@@ -243,10 +240,6 @@ class Builder:
             name = self.fresh(f"{prefix}.xshape")
             self.variable(name, source.dtype, [0, *source.shape], stop_gradient=False)
             record.outputs[row.xshape] = [name]
-        for slot, dtype in row.hidden.items():
-            name = self.fresh(f"{prefix}.{slot.lower()}")
-            self.variable(name, self.attributes.dtype(dtype, op.operands), [], stop_gradient=True)
-            record.outputs[slot] = [name]
 
     def holder(self, op: PirOp, row: Row, result: str) -> Optional[Any]:
         """Returns the operand whose variable a result is to be written into, if any.
@@ -263,69 +256,7 @@ class Builder:
         if written is None:
             return None
         later = written.id in self.fetched or any(user.id() not in self._done for user in written.all_used_ops())
-        return written if later or self.name_of(written) in self.params else None
-
-    # -- operands that are attributes --------------------------------------------------------------------------
-
-    def fold(self, op: PirOp, record: OpRecord, operand: str, rule: Fold) -> None:
-        """Writes an operand as an attribute if it is constant, else as a tensor input."""
-        value = op.inputs[operand]
-        known = self.constants.value(value)
-        if known is not None:
-            flat = np.asarray(known).reshape(-1).tolist()
-            record.attrs[rule.attr] = flat[0] if rule.scalar else [_within_int32(number) for number in flat]
-            return
-        pieces = self.constants.pieces(value)
-        if pieces is not None and rule.tensors is not None:
-            record.inputs[rule.tensors] = [self.one_element(piece, record) for piece in pieces]
-            numbers = [self.constants.value(piece) for piece in pieces]
-            record.attrs[rule.attr] = [
-                rule.unknown if n is None else int(np.asarray(n).reshape(-1)[0]) for n in numbers
-            ]
-            return
-        if rule.tensor is None:
-            raise TranslationError(
-                f"operand {operand} of {op.full_name} is computed at run time, and {record.type} takes only a constant."
-            )
-        record.inputs[rule.tensor] = self.int32_inputs(value, record)
-        if rule.default is not None:
-            record.attrs[rule.attr] = rule.default
-
-    def int32_inputs(self, value: Any, record: OpRecord) -> List[str]:
-        """Returns the variables of a value; int64 ones as int32, which every runtime takes for shapes."""
-        twin = self.int32_twins.get(value.id)
-        if twin is not None:
-            return [twin]
-        elements = element_types(value)
-        if elements is None:
-            elements = [(value.dtype, list(value.shape))]
-        names = []
-        for name, (dtype, shape) in zip(self.names_of(value), elements):
-            if vartype(dtype) == _Type.INT64:
-                target = self.fresh(f"{name}.int32")
-                self.variable(target, _Type.INT32, shape, stop_gradient=True)
-                self.emit_cast(name, dtype, target, _Type.INT32, record.origin)
-                name = target
-            names.append(name)
-        return names
-
-    def one_element(self, value: Any, record: OpRecord) -> str:
-        """Returns a variable of shape [1] for a scalar value, as lists of tensors want."""
-        twin = self.int32_twins.get(value.id)
-        if twin is not None and list(self.find(twin).shape) == [1]:
-            return twin
-        (name,) = self.int32_inputs(value, record)
-        if list(value.shape) == [1]:
-            return name
-        dtype = self.find(name).dtype
-        prefix = self.begin("reshape2")
-        out = self.variable(self.fresh(f"{prefix}.tmp_0"), dtype, [1], stop_gradient=True)
-        xshape = self.variable(self.fresh(f"{prefix}.xshape"), dtype, [0, *value.shape])
-        outputs = {"Out": [out], "XShape": [xshape]}
-        self.emit(OpRecord("reshape2", {"X": [name]}, outputs, {"shape": [1]}, origin=record.origin))
-        return out
-
-
-def _within_int32(number: Any) -> Any:
-    """Legacy shapes and bounds are int32; PIR's "to the end" is the largest int64."""
-    return max(-(2**31), min(2**31 - 1, number)) if isinstance(number, int) else number
+        if not later and self.name_of(written) not in self.params:
+            return None
+        self.constants.forget(written)
+        return written

@@ -60,6 +60,11 @@ class Constants:
             if all(int(np.prod(item.shape)) == 1 and len(item.shape) <= 1 for item in items):
                 self._stacks[op.results[0].id] = items
 
+    def forget(self, value: Any) -> None:
+        """Says that an in-place op changes a value."""
+        for table in (self._known, self._lists, self._stacks):
+            table.pop(value.id, None)
+
     def value(self, value: Any) -> Optional[np.ndarray]:
         """Returns the constant a value is, or None."""
         found = self._known.get(value.id)

@@ -53,7 +53,6 @@ class Row:
         ignored: PIR operands the legacy op does not read.
         xshape: the slot of the extra output that keeps the input's shape ("XShape"), which Paddle-Lite and
             the backward op need.
-        hidden: further legacy outputs no one reads but the op must have: slot -> dtype name.
         in_place: PIR result -> PIR operand it is stored in, for state (running statistics).
         adapt: ``adapt(op, record, builder)`` corrects the record where the table cannot say it.
         build: ``build(op, builder)`` emits everything itself; the slots above are then unused.
@@ -69,7 +68,6 @@ class Row:
     dropped: Tuple[str, ...] = ()
     ignored: Tuple[str, ...] = ()
     xshape: Optional[str] = None
-    hidden: Mapping[str, str] = field(default_factory=dict)
     in_place: Mapping[str, str] = field(default_factory=dict)
     adapt: Optional[Callable[..., None]] = None
     build: Optional[Callable[..., None]] = None

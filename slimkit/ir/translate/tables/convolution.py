@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimkit.ir.translate.operands import int32_inputs
 from slimkit.ir.translate.records import OpRecord
 from slimkit.ir.translate.rows import Fold, Row, unary
 from slimkit.ir.translate.source import PirOp
@@ -41,7 +42,7 @@ def _known_size(op: PirOp, record: OpRecord, builder: Any) -> None:
                 record.attrs[name] = side
             record.inputs.pop(slot, None)
         elif value is not None and slot in record.inputs:
-            record.inputs[slot] = builder.int32_inputs(value, record)
+            record.inputs[slot] = int32_inputs(builder, value, record)
 
 
 ROWS = (
@@ -74,6 +75,7 @@ ROWS = (
     unary("shuffle_channel"),
     unary("temporal_shift"),
     Row("unfold", "unfold", inputs={"x": "X"}, outputs={"out": "Y"}),
+    Row("fold", "fold", inputs={"x": "X"}, outputs={"out": "Y"}),
     Row(
         "affine_grid", "affine_grid", inputs={"input": "Theta"}, outputs={"output": "Output"},
         folds={"output_shape": Fold("output_shape", tensor="OutputShape")},

@@ -35,6 +35,13 @@ ROWS = (
         "roi_align", "roi_align", inputs={"x": "X", "boxes": "ROIs", "boxes_num": "RoisNum"}, outputs={"out": "Out"},
     ),
     Row(
+        "roi_pool", "roi_pool", inputs={"x": "X", "boxes": "ROIs", "boxes_num": "RoisNum"},
+        outputs={"out": "Out", "arg_max": "Argmax"},
+    ),
+    Row(
+        "psroi_pool", "psroi_pool", inputs={"x": "X", "boxes": "ROIs", "boxes_num": "RoisNum"}, outputs={"out": "Out"},
+    ),
+    Row(
         "generate_proposals", "generate_proposals_v2",
         inputs={
             "scores": "Scores", "bbox_deltas": "BboxDeltas", "im_shape": "ImShape", "anchors": "Anchors",

@@ -44,6 +44,11 @@ ROWS = (
     Row(
         "scatter_nd_add", "scatter_nd_add", inputs={"x": "X", "index": "Index", "updates": "Updates"}, outputs=_OUT,
     ),
+    Row("index_add", "index_add", inputs={"x": "X", "index": "Index", "add_value": "AddValue"}, outputs=_OUT),
+    Row(
+        "index_put", "index_put", inputs={"x": "x", "indices": "indices", "value": "value"}, outputs={"out": "out"},
+    ),
+    Row("multiplex", "multiplex", inputs={"inputs": "X", "index": "Ids"}, outputs=_OUT),
     Row("masked_select", "masked_select", inputs={"x": "X", "mask": "Mask"}, outputs={"out": "Y"}),
     Row("nonzero", "where_index", inputs={"condition": "Condition"}, outputs=_OUT),
     Row("set_value", "set_value", inputs={"x": "Input"}, outputs=_OUT, folds=_BOUNDS, adapt=_written_dtype),

@@ -48,6 +48,7 @@ ROWS = (
         "instance_norm", "instance_norm", inputs=_AFFINE,
         outputs={"y": "Y", "saved_mean": "SavedMean", "saved_variance": "SavedVariance"},
     ),
+    Row("spectral_norm", "spectral_norm", inputs={"weight": "Weight", "u": "U", "v": "V"}, outputs={"out": "Out"}),
     Row("norm", "norm", inputs={"x": "X"}, outputs={"out": "Out", "norm": "Norm"}),
     Row(
         "dropout", "dropout", inputs={"x": "X", "seed_tensor": "Seed"}, outputs={"out": "Out", "mask": "Mask"},

@@ -36,6 +36,11 @@ def _log_sum_exp(op: PirOp, record: OpRecord, builder: Any) -> None:
     record.attrs["axis"] = axes or [0]
 
 
+def _unique(op: PirOp, record: OpRecord, builder: Any) -> None:
+    """PIR always sorts; the legacy op asks."""
+    record.attrs["is_sorted"] = True
+
+
 _SEARCHED = {"out": "Out", "indices": "Indices"}
 
 ROWS = (
@@ -63,6 +68,14 @@ ROWS = (
     ),
     Row("kthvalue", "kthvalue", inputs={"x": "X"}, outputs=_SEARCHED),
     Row("mode", "mode", inputs={"x": "X"}, outputs=_SEARCHED),
+    Row(
+        "unique", "unique", inputs={"x": "X"},
+        outputs={"out": "Out", "indices": "Indices", "inverse": "Index", "counts": "Counts"}, adapt=_unique,
+    ),
+    Row(
+        "accuracy", "accuracy", inputs={"x": "Out", "indices": "Indices", "label": "Label"},
+        outputs={"accuracy": "Accuracy", "correct": "Correct", "total": "Total"},
+    ),
     Row(
         "searchsorted", "searchsorted", inputs={"sorted_sequence": "SortedSequence", "values": "Values"},
         outputs={"out": "Out"},

@@ -60,12 +60,20 @@ def _set_parameter(op: PirOp, builder: Any) -> None:
     builder.emit(OpRecord("assign", {"X": [source]}, {"Out": [name]}, origin=f"{op.full_name} from {op.where()}"))
 
 
+def _pass_on(op: PirOp, builder: Any) -> None:
+    """A deployed program neither prints nor stops: the result is the operand."""
+    for result in op.results:
+        builder.bind(result, builder.names_of(op.operands[0]))
+
+
 ROWS = (
     Row("builtin.parameter", build=_parameter),
     Row("builtin.set_parameter", build=_set_parameter),
     Row("data", build=_feed),
     Row("feed", build=_feed),
     Row("fetch", build=_fetch),
+    Row("print", build=_pass_on),
+    Row("assert", build=_pass_on),
     Row("builtin.shadow_output", build=_fetch),
     Row("builtin.shadow_feed", build=_split),
     Row("builtin.combine", build=_combine),
