@@ -215,7 +215,7 @@ class Recipe:
             float_model=os.path.join(self.output, FLOAT), exported=prefix, plain=plain,
             batches=self.test_batches.batches, image=self.network.image,
             activation_bits=config.quant.activation_bits, settings=config.verify,
-            lite_file=os.path.join(self.output, LITE),
+            trained=self.trained_outputs, lite_file=os.path.join(self.output, LITE),
         )  # fmt: skip
         self.screen.begin("verifying on the runtimes", None)
         self.results += verify_exported(subject)
@@ -223,7 +223,9 @@ class Recipe:
     def _compare_with_trained(self, prefix: str) -> RuntimeResult:
         """Reads the exported file back and runs it beside the simulated model that was trained."""
         self.screen.begin("comparing the export with the trained model", self.test_set.steps)
-        result = compare_with_trained(self.trainer, prefix, self.test_batches, self.network.image, self.screen.advance)
+        result, self.trained_outputs = compare_with_trained(
+            self.trainer, prefix, self.test_batches, self.network.image, self.screen.advance
+        )
         self.screen.end()
         return result
 

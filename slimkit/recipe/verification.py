@@ -30,6 +30,7 @@ class Subject:
         image: name of the input.
         activation_bits: what the exported model's activations have.
         settings: the config's ``verify`` section.
+        trained: outputs of the simulated model that was trained, for each test batch.
         lite_file: where the model that Paddle-Lite's opt makes for ARM is kept.
     """
 
@@ -40,6 +41,7 @@ class Subject:
     image: str
     activation_bits: int
     settings: VerifySection
+    trained: List[np.ndarray]
     lite_file: str
 
     def samples(self) -> Tuple[List[Feed], List[np.ndarray]]:
@@ -90,6 +92,7 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
                 subject.float_model,
                 {"paddle": subject.exported, "lite-x86": subject.plain, "lite-arm": subject.plain},
                 feeds, labels, runtimes=there,
+                reference=[outputs[: len(label)] for outputs, label in zip(subject.trained, labels)],
                 batch_sizes=settings.batch_sizes, threads=settings.threads,
                 latency_seconds=settings.latency_seconds,
             )  # fmt: skip
@@ -110,7 +113,7 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
 
 def compare_with_trained(
     trainer: Any, prefix: str, batches: Any, image: str, tick: Optional[Callable[[], None]] = None
-) -> RuntimeResult:
+) -> Tuple[RuntimeResult, List[np.ndarray]]:
     """Runs an exported file in Paddle, with the kernels of training, beside the simulated model that was trained.
 
     Args:
@@ -119,6 +122,9 @@ def compare_with_trained(
         batches: the test batches; ``batches()`` iterates over feeds with ``label``.
         image: name of the input.
         tick: called after each batch.
+
+    Returns:
+        The exported file's result, and the trained model's outputs for each batch.
     """
     from slimkit.ir import Model
     from slimkit.quant.onednn import prefer_onednn
@@ -128,23 +134,28 @@ def compare_with_trained(
     prefer_onednn(exported.program, trainer.place)
     output = trainer.outputs()[0]
     metric, same, error, largest = Accuracy(), 0, 0.0, 0.0
+    outputs: List[np.ndarray] = []
     for feed in batches.batches():
         trained = trainer.eval_step({image: feed[image]}, [output])[0]
         found = exported.run({image: feed[image]}, place=trainer.place)[0]
         metric.update(found, feed["label"])
+        outputs.append(trained)
         same += int((found.argmax(axis=1) == trained.argmax(axis=1)).sum())
         error = max(error, float(np.abs(found - trained).max()))
         largest = max(largest, float(np.abs(trained).max()))
         if tick:
             tick()
     measured = metric.result()
-    part = error / max(largest, 1e-30)
-    return RuntimeResult(
-        runtime="training", title="Paddle, exported file", model="simulated",
+    relative = error / max(largest, 1e-30)
+    result = RuntimeResult(
+        runtime="training",
+        title="Paddle, exported file",
+        model="simulated",
         same_as_simulated=same / max(measured["samples"], 1),
-        notes=[f"Largest difference from the trained model's outputs: {part:.1e} of the largest."],
+        notes=[f"Largest difference from the trained model's outputs: {relative:.1e} of the largest output."],
         **measured,
-    )  # fmt: skip
+    )
+    return result, outputs
 
 
 def raise_if_required_failed(settings: VerifySection, results: Sequence[RuntimeResult]) -> None:
