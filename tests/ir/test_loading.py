@@ -247,6 +247,22 @@ def test_every_dtype_through_a_file(tmp_path: Path):
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_parameters(tmp_path: Path, dtype: str):
+    class Half(nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = self.create_parameter([8], dtype=dtype, default_initializer=nn.initializer.Constant(1.5))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.scale.astype("float32")
+
+    model = Model.from_layer(Half(), SPEC)
+    model.save(tmp_path / "m")
+    for one in (model, Model.load(tmp_path)):
+        np.testing.assert_array_equal(one.run(FEED)[0], FEED[0] * 1.5)
+
+
 def test_unsaveable_dtype():
     with pytest.raises(ModelError, match="uint32"):
         pack_tensors([np.zeros(2, "uint32")])

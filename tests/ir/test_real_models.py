@@ -12,7 +12,9 @@ import pytest
 from comparing import assert_close, tensors
 from detectors import CONFIGS, Head, build, import_ppdet, input_spec
 
-from slimkit.ir import Model, from_pir
+from slimkit.deploy import lite
+from slimkit.ir import Model, convert, from_pir, legacy_ir
+from slimkit.ir.params_file import write_combined
 
 #: A clone of PaddleDetection's repository; its newest code traces with non-maximum suppression.
 CLONE = os.environ.get("SLIMKIT_PADDLEDETECTION")
@@ -39,6 +41,40 @@ def test_ppocr_to_pir_and_back(rapidocr_models: Path, tmp_path: Path, name: str)
     before, after = model.op_counts(), back.op_counts()
     for kind in ("conv2d", "depthwise_conv2d", "matmul_v2", "batch_norm", "elementwise_add", "hard_swish"):
         assert after.get(kind) == before.get(kind), kind
+
+
+@pytest.mark.parametrize("name", OCR)
+def test_ppocr_json_is_converted(rapidocr_models: Path, tmp_path: Path, name: str):
+    """A real model as Paddle 3 writes it, ``.json`` and parameters, becomes a legacy pair with the same results."""
+    model = Model.load(rapidocr_models / name)
+    with legacy_ir():
+        whole = paddle.static.Program.parse_from_string((rapidocr_models / name / "inference.pdmodel").read_bytes())
+    paddle.base.core.serialize_pir_program(paddle.pir.translate_to_pir(whole.desc), str(tmp_path / "v5.json"))
+    write_combined(tmp_path / "v5.pdiparams", dict(model.params))
+    written = convert(tmp_path / "v5.json", f"{tmp_path}/out/")
+    assert written == tmp_path / "out" / "v5.pdmodel"
+    converted = Model.load(written)
+    assert (converted.feeds, converted.fetches) == (model.feeds, model.fetches)
+    feed = [np.random.RandomState(0).uniform(-1, 1, OCR[name]).astype("float32")]
+    assert_close(converted.run(feed), model.run(feed))
+
+
+@pytest.mark.lite
+@pytest.mark.parametrize("name", OCR)
+def test_converted_ppocr_runs_on_paddle_lite(rapidocr_models: Path, tmp_path: Path, name: str):
+    """opt accepts the round-tripped model for ARM and x86, and Paddle-Lite on x86 computes what Paddle does."""
+    reason = lite.X86.available()
+    if reason:
+        pytest.skip(reason)
+    model = Model.load(rapidocr_models / name)
+    program = paddle.pir.translate_to_pir(model.program.desc)
+    back = from_pir(program, dict(model.params), [program.global_block().ops[-1].result(0)])
+    back.save(tmp_path / "m")
+    assert lite.ARM.export(tmp_path / "m", tmp_path / "arm").is_file()
+    exported = lite.X86.export(tmp_path / "m", tmp_path / "x86")
+    feed = {"x": np.random.RandomState(0).uniform(-1, 1, OCR[name]).astype("float32")}
+    (found,) = lite.X86.run(exported, [feed])
+    assert_close([np.asarray(array) for array in found], model.run(feed))
 
 
 @pytest.fixture(scope="module", params=["released", "newest"])

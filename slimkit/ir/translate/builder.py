@@ -45,6 +45,8 @@ class Builder:
         self.reshapes: Dict[str, Tuple[Any, List[int]]] = {}
         #: the variables the sub-block translated last ends in.
         self.yielded: List[str] = []
+        #: what results are to be called, by value.
+        self.wanted: Dict[str, str] = {}
         #: values fetched by the program, which an in-place op must not forget.
         self.fetched: Set[str] = set()
         self._done: Set[int] = set()
@@ -104,7 +106,7 @@ class Builder:
         stop = bool(value.stop_gradient)
         elements = element_types(value)
         if elements is None:
-            wanted = value.name if value.has_name else f"{prefix}.tmp_{index}"
+            wanted = value.name if value.has_name else self.wanted.get(value.id) or f"{prefix}.tmp_{index}"
             name = self.variable(self.fresh(wanted), value.dtype, value.shape, stop_gradient=stop)
             self.bind(value, name)
             return [name]

@@ -62,10 +62,13 @@ def translate(
 
 
 def _reserve_names(builder: Builder, block: Any) -> None:
-    """Keeps parameters' and feeds' names out of the generated ones."""
+    """Keeps parameters' and feeds' names out of the generated ones; results are called what fetch ops call them."""
     names = []
     for raw in block.ops:
         if raw.name() in ("builtin.parameter", "pd_op.data", "pd_op.feed"):
             op = PirOp(raw)
             names.append(op.attrs.get("parameter_name") or op.attrs.get("name"))
+        elif raw.name() in ("pd_op.fetch", "builtin.shadow_output"):
+            attrs = raw.attrs()
+            builder.wanted[raw.operand_source(0).id] = attrs.get("name") or attrs.get("output_name")
     builder.reserve([name for name in names if name])
