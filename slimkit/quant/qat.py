@@ -30,6 +30,7 @@ from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.insert_fake_quant import FakeQuantReport, InsertFakeQuant
 from slimkit.quant.quantizers import set_tensor
 from slimkit.quant.table import QuantTable
+from slimkit.quant.training_state import activation_widths, read_state, start_values, write_state
 
 __all__ = ["QatTrainer"]
 
@@ -76,9 +77,7 @@ class QatTrainer:
         self.model = model.clone(copy_params=True)
         self.scope = self.model.scope
         if loss not in self.model.program.global_block().vars:
-            raise ConfigError(
-                f"loss '{loss}' is no variable of the model; its outputs are {', '.join(model.fetches)}."
-            )
+            raise ConfigError(f"loss '{loss}' is no variable of the model; its outputs are {', '.join(model.fetches)}.")
         self._layers = layers
         self._executor = paddle.static.Executor(self.place)
         self._float_test = self.model.clone(for_test=True)
@@ -93,10 +92,7 @@ class QatTrainer:
         self._train, self._lr_name, self._base_lr = self._minimize(self.model.program, make_optimizer)
         self._train, self.report, self._hooks = self._quantize(self._train, for_test=False)
         if not self.report.quantized:
-            raise TrainingError(
-                f"Nothing in the model can be quantized: of {', '.join(self.config.quantize_op_types)} there is none that "
-                "no rule skips; name the op types it has in quantize_op_types."
-            )
+            raise TrainingError(_nothing_quantized(self.config, self.report))
         self._test, _, _ = self._quantize(self._float_test.program, for_test=True)
         self._random = any(op.type in _RANDOM_OPS for op in self._train.global_block().ops)
         for program in (self._train, self._test):
@@ -115,9 +111,7 @@ class QatTrainer:
         ):
             optimizer = make_optimizer()
             if isinstance(optimizer._learning_rate, paddle.optimizer.lr.LRScheduler):
-                raise ConfigError(
-                    "Give the optimizer a float learning rate; schedules go through set_learning_rate."
-                )
+                raise ConfigError("Give the optimizer a float learning rate; schedules go through set_learning_rate.")
             optimizer.minimize(program.global_block().vars[self.loss])
             rate = optimizer._global_learning_rate()
         self._executor.run(startup, scope=self.scope)
@@ -128,9 +122,7 @@ class QatTrainer:
         hooks = build_hooks(
             graph, self.scope, self.place, self._executor, None, for_test, activation_preprocess=self.pact
         )
-        insert = InsertFakeQuant(
-            self.config, self.scope, self.place, for_test, self._layers, **hooks.for_pass()
-        )
+        insert = InsertFakeQuant(self.config, self.scope, self.place, for_test, self._layers, **hooks.for_pass())
         report = insert.apply(graph)
         hooks.finish(report)
         quantized = graph.to_program()
@@ -148,35 +140,15 @@ class QatTrainer:
         Raises:
             TrainingError: no batch, or activations that are NaN or infinite.
         """
-        activations = [name for name in self.report.tensors if name not in self.model.params]
-        ranges = initial_ranges(
-            self._float_test, activations, feeds, self._activation_bits(), self.pact, self.place
-        )
+        widths = activation_widths(self.report, self.model.params)
+        narrowest = {name: bits[0] for name, bits in widths.items()}
+        ranges = initial_ranges(self._float_test, list(widths), feeds, narrowest, self.pact, self.place)
         for name, found in ranges.items():
-            for state, value in self._state_values(name, found).items():
-                if self.scope.find_var(state) is not None:
-                    set_tensor(self.scope, state, np.full(1, value, np.float32), self.place)
+            for bits in widths[name]:
+                for state, value in start_values(name, bits, found, self.config.moving_rate).items():
+                    if self.scope.find_var(state) is not None:
+                        set_tensor(self.scope, state, np.full(1, value, np.float32), self.place)
         self.initial_alphas = self.alphas()
-
-    def _activation_bits(self) -> Dict[str, int]:
-        return {
-            tensor: row["bits"][slot]
-            for row in self.report.quantized
-            for slot, tensor in row["inputs"].items()
-        }
-
-    def _state_values(self, name: str, found: Dict[str, float]) -> Dict[str, float]:
-        """State variable -> start value. state = 1/(1-k) makes accum/state the plain moving average at once."""
-        bits = self._activation_bits()[name]
-        tail, settled = "" if bits == 8 else str(bits), 1.0 / (1.0 - self.config.moving_rate)
-        values = {f"{name}@alpha": found["alpha"], f"{name}@scale{tail}": found["abs_max"]}
-        values.update({f"{name}@state{tail}": settled, f"{name}@accum{tail}": found["abs_max"] * settled})
-        values.update({f"{name}@range_state{tail}": settled})
-        for end in ("low", "high"):
-            values.update(
-                {f"{name}@{end}{tail}": found[end], f"{name}@{end}_accum{tail}": found[end] * settled}
-            )
-        return values
 
     # ---------------------------------------------------------------- steps
 
@@ -254,9 +226,7 @@ class QatTrainer:
 
     def state_dict(self) -> Dict[str, np.ndarray]:
         """Everything a bit-exact resume needs: weights, statistics, scales, alpha, accumulators, rates, step count."""
-        state = {name: np.array(self.scope.find_var(name).get_tensor()) for name in self._state_names()}
-        state["@steps"] = np.array([self.steps], np.int64)
-        return state
+        return read_state(self.scope, self._state_names(), self.steps)
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """The inverse of ``state_dict``.
@@ -264,16 +234,7 @@ class QatTrainer:
         Raises:
             TrainingError: the state is of another model or config.
         """
-        names = set(self._state_names())
-        missing, unknown = sorted(names - set(state)), sorted(set(state) - names - {"@steps"})
-        if missing or unknown:
-            which = f"lacks '{missing[0]}'" if missing else f"holds '{unknown[0]}', which this run has not"
-            raise TrainingError(
-                f"The checkpoint {which}; it is of another model or config. Resume with the config it was made with."
-            )
-        for name in names:
-            set_tensor(self.scope, name, np.asarray(state[name]), self.place)
-        self.steps = int(state["@steps"][0]) if "@steps" in state else 0
+        self.steps = write_state(self.scope, self._state_names(), state, self.place)
 
     # ---------------------------------------------------------------- results
 
@@ -282,9 +243,7 @@ class QatTrainer:
         if self.pact is None:
             return {}
         names = {n: n[: -len("@alpha")] for n in self._hooks.parameters if n.endswith("@alpha")}
-        return {
-            tensor: float(np.array(self.scope.find_var(n).get_tensor())[0]) for n, tensor in names.items()
-        }
+        return {tensor: float(np.array(self.scope.find_var(n).get_tensor())[0]) for n, tensor in names.items()}
 
     def table(self) -> QuantTable:
         """The scales as of now, with what was skipped and why."""
@@ -303,9 +262,7 @@ class QatTrainer:
         with legacy_ir():
             targets = [self._float_test.program.global_block().vars[n] for n in names]
             program = self._float_test.program._prune_with_input(list(self.model.feeds), targets)
-        feeds = [
-            f for f in self.model.feeds if any(f in op.input_arg_names for op in program.global_block().ops)
-        ]
+        feeds = [f for f in self.model.feeds if any(f in op.input_arg_names for op in program.global_block().ops)]
         return Model(program, self.scope, feeds, names).clone(copy_params=True)
 
     def export(self, prefix: Union[str, Path], fmt: str = "onnx", runtime: Optional[str] = None) -> Path:
@@ -329,7 +286,14 @@ class QatTrainer:
             "quantized": list(self.report.quantized),
             "skipped": list(self.report.skipped),
             "unused_rules": list(self.report.unused_rules),
-            "alphas": {
-                n: {"initial": self.initial_alphas.get(n), "trained": value} for n, value in now.items()
-            },
+            "alphas": {n: {"initial": self.initial_alphas.get(n), "trained": value} for n, value in now.items()},
         }
+
+
+def _nothing_quantized(config: QuantConfig, report: FakeQuantReport) -> str:
+    text = "Nothing in the model can be quantized: "
+    if not report.skipped:
+        types = [*config.op_types()[0], *config.op_types()[1]]
+        return f"{text}it has no {' or '.join(types)}; name the op types it has in quantize_op_types."
+    first = report.skipped[0]
+    return f"{text}{len(report.skipped)} ops stay float, the first, {first['type']} '{first['op']}': {first['reason']}."

@@ -129,10 +129,11 @@ class QuantTable:
         Raises:
             ModelError: not a table of this format.
         """
-        if values.get("format") != _FORMAT:
-            raise ModelError(
-                f"This quantization table has format {values.get('format')!r}; this slimkit reads format {_FORMAT}."
-            )
+        found = values.get("format") if isinstance(values, Mapping) else None
+        if found is None:
+            raise ModelError("This is not a quantization table, it has no 'format'; QuantTable.save writes one.")
+        if found != _FORMAT:
+            raise ModelError(f"This quantization table has format {found!r}; this slimkit reads format {_FORMAT}.")
         return cls(
             {k: QuantParams(**p) for k, p in values["params"].items()},
             [QuantizedOp(**o) for o in values["ops"]],
