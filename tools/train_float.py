@@ -26,7 +26,8 @@ def main() -> int:
     parser.add_argument("-o", "--override", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--resume", action="store_true", help="continue from the output folder's checkpoint")
     arguments = parser.parse_args()
-    command = shlex.join(["python", *sys.argv])
+    # A resumed run gives the same weights, so the card tells how to make them in one go.
+    command = shlex.join(["python", *(word for word in sys.argv if word != "--resume")])
     try:
         config = load_as(FloatConfig, arguments.config, arguments.override)
         train_float(config, resume=arguments.resume, command=command, console=Console(highlight=False))

@@ -207,10 +207,11 @@ class _Run:
         The card's accuracy is that of the file: read back, float16 rounding included.
         """
         path = self.output / "weights.npz"
-        with self.averaged():
+        with fast_small_maps(self.network), self.averaged():
             save_weights({key: tensor.numpy() for key, tensor in self.state.items()}, path)
         load_weights(self.network.backbone, path)
-        accuracy = evaluate(self.network, self.test_set)
+        with fast_small_maps(self.network):
+            accuracy = evaluate(self.network, self.test_set)
         card = {
             "network": self.config.network.model_dump(),
             "data": self.train_set.report(),
@@ -264,7 +265,7 @@ def train_float(
                 console.print(_epoch(run))
                 if on_epoch:
                     on_epoch(run.epoch)
-            path, card = run.write_result(command)
+        path, card = run.write_result(command)
     console.print(f"{path}: top-1 {card['top1']:.4f} on {card['test_samples']} test images")
     return path, card
 

@@ -118,7 +118,8 @@ _ROWS: List[Tuple[Callable[[nn.Layer], bool], Callable[[nn.Conv2D], nn.Layer]]] 
 def fast_small_maps(network: nn.Layer) -> Iterator[None]:
     """Within the context, the network's depthwise and 1x1 convolutions of small maps run as matrix products.
 
-    The network is put back as it was.
+    The network is put back as it was. Its ``state_dict`` lacks those convolutions meanwhile: take or set it
+    outside.
 
     Args:
         network: any layer; other convolutions are left alone.

@@ -128,6 +128,17 @@ def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
         train_float(_config(tmp_path / "c"), resume=True)
 
 
+def test_the_card_tells_the_accuracy_of_the_file(tmp_path: Path) -> None:
+    config = _config(tmp_path, epochs=3, ema=0.9, lr={"base": 0.003})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"eval_limit": 400})})
+    path, card = train_float(config)
+    network = networks.build("mobilenet_v3_small", num_classes=10, scale=0.35)
+    load_weights(network.backbone, path)
+    _, test = build_datasets(config.data.model_dump(), num_classes=10)
+    assert evaluate(network, test)["top1"] == pytest.approx(card["top1"], abs=0.003)
+    assert evaluate(network, test)["top5"] == pytest.approx(card["top5"], abs=0.003)
+
+
 def test_loss_that_is_not_finite_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"The loss is (nan|inf) at step \d+; lower train.lr.base"):
         train_float(_config(tmp_path, epochs=4, lr={"base": 1e30, "schedule": "constant"}))
@@ -141,5 +152,5 @@ def test_embedded_weights_are_as_accurate_as_their_card_says() -> None:
     _, test = build_datasets(_data(image_size=card["image_size"], eval_batch_size=200), num_classes=10)
     with fast_small_maps(network):
         accuracy = evaluate(network, test)
-    assert accuracy["top1"] == pytest.approx(card["top1"], abs=0.002)
+    assert accuracy["top1"] == pytest.approx(card["top1"], abs=0.0006)  # an image of 2,000, for rounding
     assert path.stat().st_size == card["bytes"] < 6e6
