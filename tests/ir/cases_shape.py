@@ -33,6 +33,10 @@ def _slice_dynamic(x: Any, y: Any) -> Any:
     return x[:, : y.shape[1]]
 
 
+def _zeros_of_batch(x: Any) -> Any:
+    return paddle.full([4, x.shape[0], 5], 0.5)
+
+
 def _range_dynamic(x: Any) -> Any:
     return paddle.arange(x.shape[0])
 
@@ -114,6 +118,7 @@ case("full", lambda x: paddle.full([2], 2**40 + 1, "int64") + x, ints(2))
 case("full_int_array", lambda x: _C_ops.full_int_array([3, 4], paddle.int64, paddle.CPUPlace()) + x, ints(2))
 case("assign_value", lambda x: x + paddle.to_tensor(np.array([[1.0, 2.0, 3.5]], "float32")), fl(2, 3))
 case("full_with_tensor", lambda x, v: _C_ops.full_with_tensor(v, [2, 3], paddle.float32) + x, fl(2, 3), fl(1))
+case("full_with_tensor", _zeros_of_batch, fl(2, 3), shapes=[[-1, 3]])
 case("full_like", lambda x: paddle.full_like(x, 3.0) + x, fl(2, 3))
 case("full_batch_size_like",
      lambda x: _C_ops.full_batch_size_like(x, [5, 2], paddle.float32, 1.5, 0, 0, paddle.CPUPlace()), fl(3, 4),

@@ -38,7 +38,6 @@ class Builder:
         self.constants = Constants()
         self.attributes = Attributes()
         self.int32 = _Type.INT32
-        self.integers = (_Type.INT32, _Type.INT64, _Type.INT16, _Type.INT8, _Type.UINT8)
         #: int64 values that an int32 variable holds too, which shapes are given by.
         self.int32_twins: Dict[str, str] = {}
         #: value -> (what it is a reshape of, to which shape).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
 import numpy as np
 from paddle.base import core
@@ -15,9 +15,10 @@ from slimkit.ir.translate.source import PirOp, element_types, vartype
 if TYPE_CHECKING:
     from slimkit.ir.translate.builder import Builder
 
-__all__ = ["fold", "int32_inputs", "one_element"]
+__all__ = ["filled_with", "fold", "int32_inputs", "one_element"]
 
 _Type = core.VarDesc.VarType
+_INTEGERS = (_Type.INT32, _Type.INT64, _Type.INT16, _Type.INT8, _Type.UINT8)
 
 
 def fold(builder: Builder, op: PirOp, record: OpRecord, operand: str, rule: Fold) -> None:
@@ -64,6 +65,9 @@ def int32_inputs(builder: Builder, value: Any, record: OpRecord) -> List[str]:
 
 def one_element(builder: Builder, value: Any, record: OpRecord) -> str:
     """Returns a variable of shape [1] for a scalar value, as lists of tensors want."""
+    known = builder.constants.value(value)
+    if known is not None:
+        return _constant(builder, int(known.reshape(-1)[0]), record.origin)
     twin = builder.int32_twins.get(value.id)
     if twin is not None and list(builder.find(twin).shape) == [1]:
         return twin
@@ -77,6 +81,24 @@ def one_element(builder: Builder, value: Any, record: OpRecord) -> str:
     outputs = {"Out": [out], "XShape": [xshape]}
     builder.emit(OpRecord("reshape2", {"X": [name]}, outputs, {"shape": [1]}, origin=record.origin))
     return out
+
+
+def _constant(builder: Builder, number: int, origin: str) -> str:
+    """Returns an int32 variable of shape [1] that holds ``number``."""
+    name = builder.fresh(f"{builder.begin('fill_constant')}.tmp_0")
+    builder.variable(name, _Type.INT32, [1], stop_gradient=True)
+    attrs = {"shape": [1], "dtype": _Type.INT32, "place_type": -1, **filled_with(number, _Type.INT32)}
+    builder.emit(OpRecord("fill_constant", {}, {"Out": [name]}, attrs, origin=origin))
+    return name
+
+
+def filled_with(number: Any, dtype: Any) -> Dict[str, Any]:
+    """Returns the attributes of ``fill_constant`` for a number.
+
+    As text too: the attribute ``value`` is a float32, too narrow for an int64.
+    """
+    exact = dtype in _INTEGERS and np.isfinite(float(number))
+    return {"value": float(number), "str_value": str(int(number)) if exact else repr(float(number))}
 
 
 def _within_int32(number: Any) -> Any:

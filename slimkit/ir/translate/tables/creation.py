@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from slimkit.ir.translate.operands import filled_with
 from slimkit.ir.translate.records import OpRecord
 from slimkit.ir.translate.rows import Fold, Row, unary
 from slimkit.ir.translate.source import PirOp, vartype
@@ -27,23 +26,23 @@ def _constant(op: PirOp, builder: Any) -> None:
 
 
 def _full(op: PirOp, builder: Any) -> None:
-    value, number = op.results[0], op.attrs["value"]
+    value = op.results[0]
     (name,) = builder.result(value, builder.begin("fill_constant"), 0)
     attrs = {
         "shape": [int(side) for side in op.attrs["shape"]],
-        "value": float(number),
-        "str_value": _text(number, vartype(value.dtype), builder),
         "dtype": vartype(value.dtype),
         "place_type": -1,
+        **filled_with(op.attrs["value"], vartype(value.dtype)),
     }
     builder.emit(OpRecord("fill_constant", {}, {"Out": [name]}, attrs, origin=f"{op.full_name} from {op.where()}"))
 
 
-def _text(number: Any, dtype: Any, builder: Any) -> str:
-    """The number as text: the legacy attribute is a float32, too narrow for an int64."""
-    if dtype in builder.integers and np.isfinite(float(number)):
-        return str(int(number))
-    return repr(float(number))
+def _known_filling(op: PirOp, record: OpRecord, builder: Any) -> None:
+    """A constant value is an attribute: Paddle-Lite checks the size of a value tensor before it has one."""
+    known = builder.constants.value(op.inputs["value"])
+    if known is not None:
+        del record.inputs["ValueTensor"]
+        record.attrs.update(filled_with(known.reshape(-1)[0].item(), vartype(op.results[0].dtype)))
 
 
 def _range_inputs(op: PirOp, record: OpRecord, builder: Any) -> None:
@@ -67,6 +66,7 @@ ROWS = (
     Row("assign_out_", "assign", inputs={"x": "X"}, outputs=_OUT, in_place={"out": "output"}, ignored=("output",)),
     Row(
         "full_with_tensor", "fill_constant", inputs={"value": "ValueTensor"}, outputs=_OUT, folds={"shape": _SHAPE},
+        adapt=_known_filling,
     ),
     unary("full_like", "fill_any_like", folds={"value": Fold("value", scalar=True)}),
     Row(
