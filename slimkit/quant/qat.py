@@ -101,8 +101,8 @@ class QatTrainer:
     def _minimize(self, program: Any, make_optimizer: Callable[[], Any]) -> Tuple[Any, str, float]:
         if not any(p.trainable for p in program.all_parameters()):
             raise TrainingError(
-                "The model has no trainable parameter; trace it with Model.from_layer(..., train=True) or make a loaded "
-                "model trainable with slimkit.ir.to_training."
+                "The model has no trainable parameter; trace it with Model.from_layer(..., train=True) or make a "
+                "loaded model trainable with slimkit.ir.to_training."
             )
         startup = paddle.static.Program()
         with (
@@ -206,13 +206,18 @@ class QatTrainer:
             lr: for the weights.
             alpha_lr: for alpha; None: the PACT config's rate times ``lr / base lr``, so that one schedule moves both.
         """
-        set_tensor(self.scope, self._lr_name, np.full(1, lr, np.float32), self.place)
+        self._fill(self._lr_name, lr)
         if self.pact is None:
             return
         rate = alpha_lr if alpha_lr is not None else self.pact.learning_rate * lr / max(self._base_lr, 1e-30)
         for name in self._hooks.optimizer_states:
             if "learning_rate" in name:
-                set_tensor(self.scope, name, np.full(1, rate, np.float32), self.place)
+                self._fill(name, rate)
+
+    def _fill(self, name: str, value: float) -> None:
+        """Sets a variable to one value, in the shape it has."""
+        shape = self.scope.find_var(name).get_tensor().shape()
+        set_tensor(self.scope, name, np.full(shape, value, np.float32), self.place)
 
     # ---------------------------------------------------------------- state
 
@@ -271,8 +276,8 @@ class QatTrainer:
         Args:
             prefix: path without suffix.
             fmt: ``onnx`` (quantize_linear/dequantize_linear) or ``old`` (fake_quantize_*).
-            runtime: None: exactly the arithmetic that was trained; ``onednn``: rewritten, with equal arithmetic, so that
-                Paddle Inference's oneDNN int8 path runs it right and fast.
+            runtime: None: exactly the arithmetic that was trained; ``onednn``: rewritten, with equal arithmetic, so
+                that Paddle Inference's oneDNN int8 path runs it right and fast.
 
         Returns:
             The path of the ``.pdmodel``.

@@ -66,7 +66,8 @@ def _skipped(item: Dict[str, Any]) -> SkippedOp:
 def _files(output: str) -> Dict[str, str]:
     """Returns what is in the output folder, by what it is."""
     names = {
-        "exported int8 model": os.path.join("int8", "model.pdmodel"),
+        "int8 model for Paddle Inference": os.path.join("int8", "model.pdmodel"),
+        "int8 model for Paddle-Lite's opt": os.path.join("lite", "model.pdmodel"),
         "Paddle-Lite model for ARM": os.path.join("lite", "model_arm.nb"),
         "quantization table": os.path.join("int8", "quant_table.json"),
         "float model": os.path.join("float", "model.pdmodel"),

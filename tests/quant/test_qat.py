@@ -242,7 +242,7 @@ def test_one_schedule_moves_both_rates():
     qat = _qat(pact={"learning_rate": 0.02}, optimizer=_momentum(0.1))
     qat.set_learning_rate(0.05)
     rates = {n: v for n, v in qat.state_dict().items() if "learning_rate" in n}
-    assert sorted(float(v[0]) for v in rates.values()) == [np.float32(0.01), np.float32(0.05)]
+    assert sorted(float(v.item()) for v in rates.values()) == [np.float32(0.01), np.float32(0.05)]
 
 
 def test_eval_is_the_simulation_and_float_is_not():

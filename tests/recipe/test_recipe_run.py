@@ -71,7 +71,7 @@ def test_whole_run(recipe, tmp_path, monkeypatch):
     positions = [shown.index(f"{i}/4  {name}") for i, name in enumerate(STEPS, 1)]
     assert positions == sorted(positions)
     assert os.listdir(tmp_path / "cwd") == [] and paddle.in_dynamic_mode()
-    assert sorted(os.listdir(out)) == ["checkpoints", "float", "int8", "report.html", "report.json"]
+    assert sorted(os.listdir(out)) == ["checkpoints", "float", "int8", "lite", "report.html", "report.json"]
     assert RunReport.model_validate_json((out / "report.json").read_text(encoding="utf-8")) == report
     assert "conv2d_0.w_0" in (out / "report.html").read_text(encoding="utf-8")
 
@@ -195,7 +195,7 @@ def test_failed_required_runtime_is_told_after_the_report_is_written(fails, monk
     sentence = fails("verify.paddle_inference=require", "train.max_steps=1", "train.epochs=1")
     assert sentence == "slimkit: Paddle Inference refused the model: no.\n"
     report = RunReport.model_validate_json((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert [r.status for r in report.results] == ["ok", "ok", "failed"]
+    assert [r.status for r in report.results] == ["ok", "ok", "ok", "failed"]
 
 
 def test_command_line_can_be_typed_again(monkeypatch):
