@@ -9,15 +9,15 @@ import difflib
 from typing import Iterable, Optional
 
 __all__ = [
-    "SlimkitError",
     "ConfigError",
-    "ModelError",
-    "TranslationError",
     "DataError",
+    "ModelError",
     "NumericsError",
-    "TrainingError",
-    "RuntimeUnavailableError",
     "RuntimeFailedError",
+    "RuntimeUnavailableError",
+    "SlimkitError",
+    "TrainingError",
+    "TranslationError",
     "nearest",
 ]
 
