@@ -188,7 +188,8 @@ class Model:
     def save(self, prefix: Union[str, Path]) -> Path:
         """Writes ``prefix.pdmodel`` and ``prefix.pdiparams``, for Paddle Inference and Paddle-Lite.
 
-        Only what the fetches need is written. Each file appears whole or not at all.
+        Only what the fetches need is written, in test mode (batch norm, dropout). Each file appears whole or not
+        at all.
 
         Args:
             prefix: path without suffix; missing folders are made.
@@ -202,11 +203,11 @@ class Model:
         prefix = Path(str(prefix)[: -len(".pdmodel")] if str(prefix).endswith(".pdmodel") else prefix)
         desc = inference_desc(self.program, self.feeds, self.fetches)
         names, bfloat16 = _saved_names(desc)
-        arrays = []
+        params, arrays = self.params, []
         for name in names:
-            if name not in self.params:
+            if name not in params:
                 raise ModelError(f"parameter {name} has no value in the scope, so the model cannot be saved; set it.")
-            arrays.append(self.params[name])
+            arrays.append(params[name])
         packed = pack_tensors(arrays, [name in bfloat16 for name in names])
         atomic_write(f"{prefix}.pdiparams", packed)
         return atomic_write(f"{prefix}.pdmodel", desc.SerializeToString())

@@ -70,7 +70,13 @@ class Params(MutableMapping):
         return len(self._names())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._tensor(name) is not None and name in self._names()
+        block = self._program.global_block()
+        return (
+            isinstance(name, str)
+            and block.has_var(name)
+            and block.var(name).persistable
+            and self._tensor(name) is not None
+        )
 
 
 def fill_scope(scope: Any, arrays: Mapping[str, np.ndarray]) -> None:

@@ -46,9 +46,20 @@ def read_program(path: Union[str, Path]) -> Tuple[Program, List[str], List[str]]
             "kind; give the .pdmodel (or the PIR .json) that Paddle wrote."
         )
     feeds, fetches = _strip_feed_fetch(desc.blocks[0])
+    _complete_attributes(desc)
     with legacy_ir():
         program = Program.parse_from_string(desc.SerializeToString())
     return program, feeds, fetches
+
+
+def _complete_attributes(desc: Any) -> None:
+    """Puts back what :func:`_says_nothing` left out: cloning and ``minimize`` fail on ops without them."""
+    for op in _all_ops(desc):
+        held = {attr.name for attr in op.attrs}
+        if "op_role" not in held:
+            op.attrs.add(name="op_role", type=framework_pb2.INT, i=0)
+        if "op_device" not in held:
+            op.attrs.add(name="op_device", type=framework_pb2.STRING, s="")
 
 
 def _strip_feed_fetch(block: Any) -> Tuple[List[str], List[str]]:
@@ -82,14 +93,15 @@ def _column(op: Any) -> int:
 def inference_desc(program: Program, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
     """Returns the ProgramDesc message to deploy: what the fetches need, with feed and fetch ops.
 
-    Backward and optimizer ops go, as do ops and variables that no fetch needs, and feeds nothing reads; what
-    Paddle 3 loses and other runtimes need is put back (:mod:`slimkit.ir.runtime_needs`).
+    It is in test mode: dropout passes on, batch norm uses its statistics. Backward and optimizer ops go, as do ops
+    and variables that no fetch needs, and feeds nothing reads; what Paddle 3 loses and other runtimes need is put
+    back (:mod:`slimkit.ir.runtime_needs`).
 
     Raises:
         ModelError: a fetch is not computed by the program.
     """
     with legacy_ir():
-        fresh = program.clone()
+        fresh = program.clone(for_test=True)
         core.save_op_version_info(fresh.desc)
         fresh.desc._set_version()
         # The old form of attributes that may be of any type (assign_value): Paddle-Lite knows no other.

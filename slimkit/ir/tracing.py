@@ -70,9 +70,10 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
     with _mode(root, train), _clean_forwards(root):
         function = type(root).forward
         try:
-            program = ConcreteProgram.pir_from_func_spec(
-                FunctionSpec(function, specs), specs, {}, root, backend=Backend.PHI
-            )
+            with paddle.pir_utils.DygraphPirGuard():
+                program = ConcreteProgram.pir_from_func_spec(
+                    FunctionSpec(function, specs), specs, {}, root, backend=Backend.PHI
+                )
         except Exception as error:
             name = type(target).__name__ if isinstance(target, nn.Layer) else getattr(target, "__name__", "function")
             raise ModelError(

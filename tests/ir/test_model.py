@@ -186,6 +186,26 @@ def test_saving_keeps_only_what_the_fetches_need(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pdiparams", "m.pdmodel"]
 
 
+def test_saving_puts_a_training_model_in_test_mode(tmp_path: Path):
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1D(5), nn.Dropout(0.5))
+    model = Model.from_layer(net, SPEC, train=True)
+    for _ in range(3):
+        model.run([X])
+    model.save(tmp_path / "m")
+    loaded = Model.load(tmp_path)
+    assert_close(loaded.run([X]), model.clone(for_test=True).run([X]))
+    (a,), (b,) = loaded.run([X]), loaded.run([X])
+    np.testing.assert_array_equal(a, b)
+
+
+def test_an_edited_program_is_run_as_edited():
+    model = Model.from_layer(lambda x: x * 2, SPEC)
+    (before,) = model.run([X])
+    (op,) = [op for op in model.program.global_block().ops if op.type == "scale"]
+    op._set_attr("scale", 3.0)
+    np.testing.assert_allclose(model.run([X])[0], before * 1.5, rtol=1e-6)
+
+
 def test_saving_to_where_nothing_can_be_written(tmp_path: Path):
     from slimkit.errors import SlimkitError
 
