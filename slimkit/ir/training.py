@@ -25,6 +25,10 @@ _STATISTICS: Dict[str, List[str]] = {
 }
 
 
+#: Variables of the loss that ``to_training`` appends.
+_LOSS_NAMES = ("train_loss.softmax", "train_loss.each", "train_loss")
+
+
 def _statistics(block: Any) -> set:
     names = set()
     for op in block.ops:
@@ -94,17 +98,23 @@ def to_training(
         Name of the loss variable, shape [1]; it is also appended to ``model.fetches``, and ``label`` to ``feeds``.
 
     Raises:
-        ModelError: the fetch is not of rank 2, or the program has sub-blocks' outputs only.
+        ModelError: the fetch is unknown or not of rank 2, or a variable of the label's or the loss's name is there.
     """
     with legacy_ir():
         block = model.program.global_block()
         name = output or model.fetches[0]
         if name not in block.vars:
             raise ModelError(f"The model has no output '{name}'; its outputs are {', '.join(model.fetches)}.")
+        for new in (label, *_LOSS_NAMES):
+            if new in block.vars:
+                raise ModelError(
+                    f"The model has a variable '{new}' already, so the loss cannot have it; give another label name, "
+                    "or the inference model if this one was made trainable before."
+                )
         if len(block.vars[name].shape) != 2:
             raise ModelError(
-                f"The output '{name}' has shape {list(block.vars[name].shape)}; a cross-entropy loss needs [batch, classes]. "
-                "Choose another output or train with your own loss layer through Model.from_layer."
+                f"The output '{name}' has shape {list(block.vars[name].shape)}; a cross-entropy loss needs [batch, "
+                "classes]. Choose another output or train with your own loss layer through Model.from_layer."
             )
         _promote(block)
         _clear_stop_gradient(block, [*model.feeds, label])

@@ -90,7 +90,7 @@ class QuantConfig(_Section):
     )
     quantize_op_types: List[str] = Field(
         default=["conv2d", "depthwise_conv2d", "mul"],
-        description="Op types to quantize. The default is PaddleSlim's; name matmul_v2 too, which is what Linear is today.",
+        description="Op types to quantize. The default is PaddleSlim's; name matmul_v2 too, which Linear is now.",
     )
     dtype: str = Field(default="int8", description="Storage type of quantized weights; int8.")
     window_size: int = Field(default=10000, ge=1, description="Steps in the window of range_abs_max.")
@@ -149,6 +149,8 @@ class QuantConfig(_Section):
         Raises:
             ConfigError: an unknown key or a value that is not allowed.
         """
+        if isinstance(values, QuantConfig):
+            return values
         return build(cls, {} if values is None else values, "quant config")
 
     def op_types(self) -> Tuple[List[str], List[str]]:
@@ -174,8 +176,8 @@ class PactConfig(_Section):
 
     form: str = Field(
         default="two_sided",
-        description="`two_sided` clips any quantized activation to [-alpha, alpha]; `relu` is the paper's form: ReLUs before "
-        "quantized ops become clip(x, 0, alpha).",
+        description="`two_sided` clips any quantized activation to [-alpha, alpha]; `relu` is the paper's form: ReLUs "
+        "before quantized ops become clip(x, 0, alpha).",
     )
     optimizer: str = Field(default="momentum", description="Optimizer of alpha alone: sgd, momentum or adam.")
     learning_rate: float = Field(
@@ -204,4 +206,4 @@ class PactConfig(_Section):
     @classmethod
     def read(cls, values: Union[Mapping[str, Any], PactConfig]) -> PactConfig:
         """Validates a dict of PACT settings."""
-        return build(cls, values, "pact config")
+        return values if isinstance(values, PactConfig) else build(cls, values, "pact config")

@@ -78,8 +78,8 @@ class Hooks:
         if gradients and not self.for_test:
             if self.make_optimizer is None:
                 raise ConfigError(
-                    "The preprocess or quantize function creates parameters, and the program has its optimizer already: "
-                    "give optimizer_func, a function that returns the paddle.optimizer for them."
+                    "The preprocess or quantize function creates parameters, and the program has its optimizer "
+                    "already: give optimizer_func, a function that returns the paddle.optimizer for them."
                 )
             floor = ALPHA_FLOOR if self.pact is not None else None
             self.optimizer_states = attach_optimizer(
@@ -118,7 +118,7 @@ def build_hooks(
     if isinstance(activation_preprocess, str):
         if activation_preprocess.lower() != "pact":
             raise ConfigError(
-                f"act_preprocess_func = '{activation_preprocess}': allowed are None, 'pact', a PactConfig or a function."
+                f"act_preprocess_func = '{activation_preprocess}': allowed are None, 'pact', a PactConfig, a function."
             )
         activation_preprocess = PactConfig()
     if isinstance(activation_preprocess, PactConfig):

@@ -11,13 +11,12 @@ tensor's; before ``minimize`` the ops chosen have straight-through gradients of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
-from paddle.base import core
 
-from slimkit.ir.graph import Graph, GraphVar
+from slimkit.ir.graph import GraphVar
+from slimkit.quant.site import FP32, INT64, Site, quantized_name, set_tensor, suffix
 
 __all__ = [
     "ACTIVATION_QUANTIZERS",
@@ -28,8 +27,6 @@ __all__ = [
     "set_tensor",
 ]
 
-FP32 = core.VarDesc.VarType.FP32
-INT64 = core.VarDesc.VarType.INT64
 #: ``round_type`` of Paddle's kernels. 1: clip to [-M, M], round half away from zero, vectorised. 0 rounds ties to even,
 #: but its kernel is a scalar loop (a training step costs 1.3x instead of 1.08x) and lets -M-M/(n-1) through.
 ROUND_TYPE = 1
@@ -37,75 +34,6 @@ ROUND_TYPE = 1
 AFFINE_MARK = "slimkit_affine_of"
 #: Added to the width of an affine range so that a constant tensor does not divide by zero.
 AFFINE_EPSILON = 1e-12
-
-
-def set_tensor(scope: Any, name: str, value: np.ndarray, place: Any) -> None:
-    """Puts an array into a scope variable on a place."""
-    scope.var(name).get_tensor().set(np.ascontiguousarray(value), place)
-
-
-@dataclass
-class Site:
-    """Where quantizers of one pass are put, and with what settings.
-
-    Attributes:
-        graph: the graph that is edited.
-        scope: holds the state variables.
-        place: where state lives.
-        training: scales move; otherwise they are read.
-        differentiable: the program has no backward ops yet, so every op put in must have a gradient.
-        moving_rate: k of the moving average.
-        window: steps in the window types.
-        states: names of the persistable variables made, in order.
-    """
-
-    graph: Graph
-    scope: Any
-    place: Any
-    training: bool
-    differentiable: bool
-    moving_rate: float
-    window: int
-    states: List[str] = field(default_factory=list)
-
-    def state(self, name: str, value: np.ndarray) -> GraphVar:
-        """A persistable variable; its value in the scope is kept if it has one (train and test program share it)."""
-        held = self.scope.find_var(name)
-        if held is None or not held.get_tensor()._is_initialized():
-            set_tensor(self.scope, name, value, self.place)
-        if self.graph.has_var(name):
-            return self.graph.var(name)
-        self.states.append(name)
-        dtype = INT64 if value.dtype == np.int64 else FP32
-        return self.graph.create_var(name, value.shape, dtype, persistable=True, stop_gradient=True)
-
-    def temp(
-        self, name: str, like: Optional[GraphVar] = None, shape: Tuple[int, ...] = (1,), dtype: Any = FP32
-    ) -> GraphVar:
-        """A temporary; ``like`` gives its shape and dtype. A name in use gets a number (one weight on two axes)."""
-        if like is not None:
-            shape, dtype = like.shape, like.dtype
-        wanted, number = name, 1
-        while self.graph.has_var(name):
-            number += 1
-            name = f"{wanted}.{number}"
-        return self.graph.create_var(name, shape, dtype)
-
-    def op(
-        self, op_type: str, out: GraphVar, attrs: Optional[Dict[str, Any]] = None, **inputs: Any
-    ) -> GraphVar:
-        """Adds an op with one output ``Out`` and returns it."""
-        self.graph.insert_op(op_type, inputs, {"Out": out}, attrs)
-        return out
-
-
-def quantized_name(name: str, bits: int) -> str:
-    """Name of the quantized-dequantized tensor (PaddleSlim: ``x.quantized.dequantized``)."""
-    return f"{name}.quantized.dequantized" if bits == 8 else f"{name}.quantized{bits}.dequantized"
-
-
-def _suffix(bits: int) -> str:
-    return "" if bits == 8 else str(bits)
 
 
 Builder = Callable[[Site, GraphVar, int, int], GraphVar]
@@ -132,7 +60,7 @@ def fixed_scale(site: Site, x: GraphVar, scale: GraphVar, bits: int) -> GraphVar
 def dynamic_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
     """M = max|x| of this very run."""
     out = site.temp(quantized_name(x.name, bits), x)
-    scale = site.temp(f"{x.name}@scale{_suffix(bits)}")
+    scale = site.temp(f"{x.name}@scale{suffix(bits)}")
     attrs = {"bit_length": bits, "round_type": ROUND_TYPE}
     site.graph.insert_op("fake_quantize_dequantize_abs_max", {"X": x}, {"Out": out, "OutScale": scale}, attrs)
     return out
@@ -141,7 +69,7 @@ def dynamic_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
 def channel_wise_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
     """M_c = max|x| of channel c along ``axis`` (0 or 1)."""
     out = site.temp(quantized_name(x.name, bits), x)
-    scale = site.temp(f"{x.name}@scale{_suffix(bits)}", shape=(x.shape[axis],))
+    scale = site.temp(f"{x.name}@scale{suffix(bits)}", shape=(x.shape[axis],))
     attrs = {"bit_length": bits, "round_type": ROUND_TYPE, "quant_axis": axis}
     site.graph.insert_op(
         "fake_channel_wise_quantize_dequantize_abs_max", {"X": x}, {"Out": out, "OutScale": scale}, attrs
@@ -151,11 +79,11 @@ def channel_wise_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> Graph
 
 def moving_average_abs_max(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
     """V_t = (1-k) V + k V_(t-1) of max|x|, kept as accum/state, which removes the bias of a start at zero."""
-    scale = site.state(f"{x.name}@scale{_suffix(bits)}", np.full(1, 0.001, np.float32))
+    scale = site.state(f"{x.name}@scale{suffix(bits)}", np.full(1, 0.001, np.float32))
     if not site.training:
         return fixed_scale(site, x, scale, bits)
-    state = site.state(f"{x.name}@state{_suffix(bits)}", np.zeros(1, np.float32))
-    accum = site.state(f"{x.name}@accum{_suffix(bits)}", np.zeros(1, np.float32))
+    state = site.state(f"{x.name}@state{suffix(bits)}", np.zeros(1, np.float32))
+    accum = site.state(f"{x.name}@accum{suffix(bits)}", np.zeros(1, np.float32))
     out = site.temp(quantized_name(x.name, bits), x)
     version = site.graph.new_version
     site.graph.insert_op(
@@ -191,7 +119,7 @@ def _window(reduce: str) -> Builder:
     """The window's max or mean of max|x| over the last ``window`` steps, in a ring buffer."""
 
     def build(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
-        tail = _suffix(bits)
+        tail = suffix(bits)
         scale = site.state(f"{x.name}@scale{tail}", np.full(1, 0.001, np.float32))
         if not site.training:
             return fixed_scale(site, x, scale, bits)
@@ -236,7 +164,7 @@ def _affine(site: Site, x: GraphVar, low: GraphVar, high: GraphVar, bits: int, a
 
     ``low`` and ``high`` broadcast against ``x``.
     """
-    name, tail = x.name, _suffix(bits)
+    name, tail = x.name, suffix(bits)
     levels = site.state(f"quant_levels@{bits}", np.full(1, 2**bits - 1, np.float32))
 
     def temp(kind: str) -> GraphVar:
@@ -267,7 +195,7 @@ def affine_grid(
         bits: of the grid.
         axis: the channel axis, noted on the last op; -1 for none.
     """
-    name, tail = x.name, _suffix(bits)
+    name, tail = x.name, suffix(bits)
 
     def temp(kind: str) -> GraphVar:
         return site.temp(f"{name}@{kind}{tail}", x)
@@ -293,7 +221,7 @@ def straight_through(site: Site, x: GraphVar, y: GraphVar, name: str) -> GraphVa
 
 def _range_of(site: Site, x: GraphVar, bits: int, axis: Optional[int]) -> Tuple[GraphVar, GraphVar]:
     """min and max of the tensor, shape [1], or of each channel, kept in rank for broadcasting."""
-    tail, rank = _suffix(bits), len(x.shape)
+    tail, rank = suffix(bits), len(x.shape)
     dims = [d for d in range(rank) if d != axis]
     shape = tuple(x.shape[d] if d == axis else 1 for d in range(rank))
     if axis is None:
@@ -319,7 +247,7 @@ def channel_wise_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> Graph
 
 def moving_average_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> GraphVar:
     """The affine grid of the moving averages of min and max."""
-    tail = _suffix(bits)
+    tail = suffix(bits)
     names = ("low", "high")
     ends = [
         site.state(f"{x.name}@{n}{tail}", np.full(1, v, np.float32)) for n, v in zip(names, (-0.001, 0.001))

@@ -88,7 +88,7 @@ def quant_aware(
         activation_preprocess=act_preprocess_func,
         activation_quantize=act_quantize_func,
     )
-    report = InsertFakeQuant(settings, _scope(scope), place, for_test, **hooks.for_pass()).apply(graph)
+    report = InsertFakeQuant(settings, _scope(scope), place, for_test, None, **hooks.for_pass()).apply(graph)
     hooks.finish(report)
     quantized = graph.to_program()
     hooks.promote(quantized)
@@ -113,7 +113,7 @@ def convert(
         config: the config ``quant_aware`` was given; ``onnx_format`` chooses the form.
         scope: the scope the program was trained in; None: the global scope.
         save_int8: also return the program whose weights are stored as int8. The onnx format's are already, so there
-            both are one; the old format holds integers as float32, and its second program casts them where they are read.
+            both are one; the old format holds integers as float32, its second program casts them where they are read.
 
     Returns:
         The deployable Program; with ``save_int8`` a pair of Programs.

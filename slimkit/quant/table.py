@@ -55,8 +55,8 @@ class QuantParams:
         scale = np.asarray(self.scale, np.float32).reshape(-1)
         if not np.all(np.isfinite(scale)) or np.any(scale < 0):
             raise ModelError(
-                f"The scale of tensor '{self.tensor}' is {scale.min()}..{scale.max()}; scales must be finite and not negative: "
-                "the training diverged or the calibration data holds NaN."
+                f"The scale of tensor '{self.tensor}' is {scale.min()}..{scale.max()}; scales must be finite and not "
+                "negative: the training diverged or the calibration data holds NaN."
             )
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "zero_point", np.asarray(self.zero_point, np.int64).reshape(-1))

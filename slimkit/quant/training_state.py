@@ -55,8 +55,8 @@ def write_state(scope: Any, names: Iterable[str], state: Mapping[str, np.ndarray
         held = list(scope.find_var(name).get_tensor().shape())
         if list(np.shape(state[name])) != held:
             raise TrainingError(
-                f"The checkpoint's '{name}' has shape {list(np.shape(state[name]))}, this run's has {held}; it is of another "
-                "model. Resume with the config it was made with."
+                f"The checkpoint's '{name}' has shape {list(np.shape(state[name]))}, this run's has {held}; it is of "
+                "another model. Resume with the config it was made with."
             )
     for name in known:
         set_tensor(scope, name, np.asarray(state[name]), place)

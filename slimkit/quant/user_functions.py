@@ -103,8 +103,9 @@ class UserFunctions:
             try:
                 return self._trace_pir(function, x, prefix, backward)
             except Exception as pir_error:
+                name = getattr(function, "__name__", kind)
                 raise ConfigError(
-                    f"The function '{getattr(function, '__name__', kind)}' given as {kind} failed on the tensor '{x.name}' of shape "
+                    f"The function '{name}' given as {kind} failed on the tensor '{x.name}' of shape "
                     f"{list(x.shape)}: {_first_line(pir_error)} (as a legacy program: {_first_line(legacy_error)})."
                 ) from pir_error
 

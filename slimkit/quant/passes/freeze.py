@@ -81,8 +81,8 @@ class _Freeze:
         whole = params.qmax >= 7 and np.abs(value).max() == params.qmax and np.array_equal(value, np.round(value))
         if value.dtype.kind != "f" or (whole and params.symmetric):
             raise ModelError(
-                f"The weight '{name}' is stored as integers already; convert starts from float weights: run it once, or "
-                "load the float checkpoint first."
+                f"The weight '{name}' is stored as integers already; convert starts from float weights: run it once, "
+                "or load the float checkpoint first."
             )
         return value
 

@@ -57,7 +57,8 @@ class LegalizeOnednn:
         """
         x = op.input_var("X")
         while x is not None and x.producer is not None and x.producer.type in ("reshape2", "unsqueeze2"):
-            x, op = x.producer.input_var("X"), x.producer
+            op = x.producer
+            x = op.input_var("X")
         if x is None or x.producer is None:
             return 0
         if x.producer.type not in _RANGE_CHANGING and not _behind(x, "conv2d_transpose"):
