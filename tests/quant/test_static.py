@@ -326,3 +326,50 @@ def test_return_program_is_accepted():
     program = quant_aware(net.program, CPU, PLAIN, scope=net.scope, return_program=True)
     assert isinstance(program, paddle.static.Program) or type(program).__name__ == "Program"
     run(program, net.scope, {"x": X}, ["y"])
+
+
+@pytest.mark.parametrize("onnx_format", [True, False])
+def test_a_block_of_control_flow(onnx_format):
+    """The product inside a while loop is quantized like any other."""
+    net = Net()
+    net.data("x", [2, 2], grad=False)
+    net.param("w", random(3, 2, 2, size=0.5))
+    with legacy_ir(), paddle.static.program_guard(net.program):
+        block = net.block
+        ints = int(core.VarDesc.VarType.INT64)
+        for name, value in (("i", 0.0), ("n", 2.0)):
+            block.create_var(name=name, shape=[1], dtype="int64")
+            attrs = {"shape": [1], "dtype": ints, "value": value}
+            block.append_op(type="fill_constant", outputs={"Out": [name]}, attrs=attrs)
+        acc = block.create_var(name="acc", shape=[2, 2], dtype="float32")
+        more = block.create_var(name="more", shape=[1], dtype="bool")
+        less = {"type": "less_than", "inputs": {"X": ["i"], "Y": ["n"]}, "attrs": {"axis": -1}}
+        block.append_op(type="assign", inputs={"X": ["x"]}, outputs={"Out": ["acc"]})
+        block.append_op(outputs={"Out": ["more"]}, **less)
+        inner = net.program._create_block()
+        inner.create_var(name="product", shape=[2, 2], dtype="float32")
+        inner.append_op(type="matmul_v2", inputs={"X": ["acc"], "Y": ["w"]}, outputs={"Out": ["product"]})
+        inner.append_op(type="assign", inputs={"X": ["product"]}, outputs={"Out": [acc]})
+        attrs = {"step": 1.0}
+        inner.append_op(type="increment", inputs={"X": ["i"]}, outputs={"Out": [block.vars["i"]]}, attrs=attrs)
+        inner.append_op(outputs={"Out": [more]}, **less)
+        net.program._rollback()
+        scopes = block.create_var(name="scopes", type=core.VarDesc.VarType.STEP_SCOPES)
+        block.append_op(
+            type="while",
+            inputs={"X": ["acc", "w", "i", "n"], "Condition": ["more"]},
+            outputs={"Out": ["acc", "i", "more"], "StepScopes": [scopes]},
+            attrs={"sub_block": inner, "is_test": True},
+        )
+        block.create_var(name="y", shape=[2, 2], dtype="float32")
+        block.append_op(type="assign", inputs={"X": ["acc"]}, outputs={"Out": ["y"]})
+    config = {**CONFIG, "weight_quantize_type": "abs_max", "onnx_format": onnx_format}
+    test = quant_aware(net.program, CPU, config, scope=net.scope, for_test=True)
+    net.scope.find_var("acc@scale").get_tensor().set(np.full(1, 3.0, "float32"), CPU)
+    x, w = random(5, 2, 2), by_type("abs_max", net.value("w"), 8)
+    want = x
+    for _ in range(2):
+        want = by_type("abs_max", want, 8, ranges=3.0) @ w
+    np.testing.assert_allclose(net.run({"x": x}, ["y"], test)[0], want, atol=1e-4)
+    frozen = convert(test, CPU, config, scope=net.scope)
+    np.testing.assert_allclose(net.run({"x": x}, ["y"], frozen)[0], want, atol=1e-4)
