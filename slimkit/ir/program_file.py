@@ -13,6 +13,7 @@ from paddle.base.proto import framework_pb2
 from slimkit.errors import ModelError
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.runtime_needs import restore
+from slimkit.ir.translate.attributes import Attributes
 
 __all__ = ["inference_desc", "read_program"]
 
@@ -53,8 +54,13 @@ def read_program(path: Union[str, Path]) -> Tuple[Program, List[str], List[str]]
 
 
 def _complete_attributes(desc: Any) -> None:
-    """Puts back what :func:`_says_nothing` left out: cloning and ``minimize`` fail on ops without them."""
+    """Puts back what saving leaves out: cloning fails on ops without a role, some backward ops on absent slots."""
+    attributes = Attributes()
     for op in _all_ops(desc):
+        present = {slot.parameter for slot in op.inputs}
+        for slot in attributes.inputs(op.type):
+            if slot not in present:
+                op.inputs.add(parameter=slot)
         held = {attr.name for attr in op.attrs}
         if "op_role" not in held:
             op.attrs.add(name="op_role", type=framework_pb2.INT, i=0)

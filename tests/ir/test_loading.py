@@ -148,6 +148,20 @@ def test_lost_attributes_are_restored_on_save(legacy: Path, tmp_path: Path):
     test_what_paddle_3_loses_is_there(tmp_path)
 
 
+def test_a_loaded_program_is_differentiable(tmp_path: Path):
+    """Also through ops whose backward insists on slots that a saved program leaves out."""
+    Model.from_layer(lambda x: paddle.tile(x * x, [1, 2]), [InputSpec([2, 3], "float32", "x")]).save(tmp_path / "m")
+    model = Model.load(tmp_path)
+    with legacy_ir(), paddle.static.program_guard(model.program):
+        block = model.program.global_block()
+        block.var("x").stop_gradient = False
+        for name in [name for op in block.ops for name in op.output_arg_names]:
+            block.var(name).stop_gradient = False
+        (gradient,) = paddle.base.backward.gradients([block.var(model.fetches[0])], [block.var("x")])
+    x = np.random.RandomState(0).rand(2, 3).astype("float32")
+    np.testing.assert_allclose(model.run([x], fetch=[gradient.name])[0], 4 * x, rtol=1e-6)
+
+
 def test_nothing_of_the_authors_machine_is_saved(legacy: Path):
     data = (legacy / "inference.pdmodel").read_bytes()
     assert b"op_callstack" not in data

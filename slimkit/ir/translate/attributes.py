@@ -63,11 +63,12 @@ class Attributes:
         return found
 
     def inputs(self, legacy: str) -> List[str]:
-        """Returns the input slots of a legacy op."""
+        """Returns the input slots of a legacy op; none of an op this Paddle does not have."""
         found = self._inputs.get(legacy)
         if found is None:
-            proto = OpProtoHolder.instance().get_op_proto(legacy)
-            found = self._inputs[legacy] = [slot.name for slot in proto.inputs]
+            protos = OpProtoHolder.instance()
+            known = protos.has_op_proto(legacy)
+            found = self._inputs[legacy] = [s.name for s in protos.get_op_proto(legacy).inputs] if known else []
         return found
 
     def has(self, legacy: str, name: str) -> bool:
