@@ -56,7 +56,8 @@ def assert_same_grid(got: np.ndarray, want: np.ndarray, step: float) -> None:
     error = np.abs(np.asarray(got, "float64") - want)
     off = error > max(2e-2 * step, 3e-6 * np.abs(want).max())
     assert error.max() <= 1.001 * step + 1e-6, f"off by {error.max() / step} levels"
-    assert off.mean() <= 0.01, f"{off.mean():.1%} of the values are on another level"
+    # At 16 bits float32 tells a tie to 0.01 levels only: one or two of a few dozen values may be that near.
+    assert off.sum() <= max(2, 0.01 * off.size), f"{off.sum()} of {off.size} values are on another level"
 
 
 def pad(x: np.ndarray, p: int) -> np.ndarray:

@@ -316,6 +316,7 @@ def test_table_round_trip(tmp_path):
         np.testing.assert_array_equal(params.zero_point, other.zero_point)
         fields = ("tensor", "bits", "axis", "symmetric", "is_weight", "dynamic", "rounding", "qmax")
         assert [getattr(params, f) for f in fields] == [getattr(other, f) for f in fields]
+    assert table.params["stem.w"].rounding == "half_even" and table.params["x"].rounding == "half_away"
     assert set(table.weights()) == {"stem.w", "dw.w", "se.reduce.w", "se.expand.w", "project.w", "fc.w"}
     assert set(table.activations()) == {"x", "stem.relu", "se.pool", "se.relu", "se", "flat"}
 

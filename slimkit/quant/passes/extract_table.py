@@ -182,6 +182,7 @@ class ExtractTable:
             zero,
             is_weight=x.persistable,
             dynamic=dynamic,
+            rounding="half_even",  # of the op "round", which affine grids are made with
         )
 
 
