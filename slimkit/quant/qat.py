@@ -29,6 +29,7 @@ from slimkit.quant.onednn import prefer_onednn
 from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.insert_fake_quant import FakeQuantReport, InsertFakeQuant
 from slimkit.quant.quantizers import set_tensor
+from slimkit.quant.selection import nothing_quantized
 from slimkit.quant.table import QuantTable
 from slimkit.quant.training_state import activation_widths, read_state, start_values, write_state
 
@@ -92,7 +93,7 @@ class QatTrainer:
         self._train, self._lr_name, self._base_lr = self._minimize(self.model.program, make_optimizer)
         self._train, self.report, self._hooks = self._quantize(self._train, for_test=False)
         if not self.report.quantized:
-            raise TrainingError(_nothing_quantized(self.config, self.report))
+            raise TrainingError(nothing_quantized(self.config, self.report.skipped))
         self._test, _, _ = self._quantize(self._float_test.program, for_test=True)
         self._random = any(op.type in _RANDOM_OPS for op in self._train.global_block().ops)
         for program in (self._train, self._test):
@@ -293,12 +294,3 @@ class QatTrainer:
             "unused_rules": list(self.report.unused_rules),
             "alphas": {n: {"initial": self.initial_alphas.get(n), "trained": value} for n, value in now.items()},
         }
-
-
-def _nothing_quantized(config: QuantConfig, report: FakeQuantReport) -> str:
-    text = "Nothing in the model can be quantized: "
-    if not report.skipped:
-        types = [*config.op_types()[0], *config.op_types()[1]]
-        return f"{text}it has no {' or '.join(types)}; name the op types it has in quantize_op_types."
-    first = report.skipped[0]
-    return f"{text}{len(report.skipped)} ops stay float, the first, {first['type']} '{first['op']}': {first['reason']}."

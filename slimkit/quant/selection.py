@@ -11,7 +11,7 @@ from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.quant.config import QuantConfig
 from slimkit.quant.ops import ACTIVATION_OPS, FLOAT_ONLY, WEIGHT_OPS, weight_axis
 
-__all__ = ["Selected", "Selection", "select"]
+__all__ = ["Selected", "Selection", "nothing_quantized", "select"]
 
 _FLOATS = (core.VarDesc.VarType.FP32, core.VarDesc.VarType.FP16, core.VarDesc.VarType.BF16)
 
@@ -54,9 +54,7 @@ def _layer_of(op: GraphOp, layers: Mapping[str, str]) -> str:
     return str(op.attr("struct_name", "") or "").strip("/").replace("/", ".")
 
 
-def _take(
-    op: GraphOp, weight_types: List[str], activation_types: List[str]
-) -> Tuple[Optional[Selected], str]:
+def _take(op: GraphOp, weight_types: List[str], activation_types: List[str]) -> Tuple[Optional[Selected], str]:
     """The op's quantizable tensors, or the reason why there are none."""
     weight: Optional[GraphVar] = None
     slot, axis = "", 0
@@ -109,9 +107,7 @@ def select(graph: Graph, config: QuantConfig, layers: Optional[Mapping[str, str]
         scope = str(op.attr("op_namescope", "") or "")
         names = [v.name for v in (*op.inputs, *op.outputs)]
         layer = _layer_of(op, layers or {})
-        number = next(
-            (i for i, r in enumerate(config.rules) if r.matches(op.type, names, layer, scope)), None
-        )
+        number = next((i for i, r in enumerate(config.rules) if r.matches(op.type, names, layer, scope)), None)
         rule = config.rules[number] if number is not None else None
         if number is not None:
             used[number] = True
@@ -133,3 +129,13 @@ def select(graph: Graph, config: QuantConfig, layers: Optional[Mapping[str, str]
         f"rules[{i}] {config.rules[i].model_dump(exclude_defaults=True)}" for i, u in enumerate(used) if not u
     ]
     return result
+
+
+def nothing_quantized(config: QuantConfig, skipped: List[Dict[str, str]]) -> str:
+    """The sentence for a model of which no op is quantized: why."""
+    text = "Nothing in the model can be quantized: "
+    if not skipped:
+        types = [*config.op_types()[0], *config.op_types()[1]]
+        return f"{text}it has no {' or '.join(types)}; name the op types it has in quantize_op_types."
+    first = skipped[0]
+    return f"{text}{len(skipped)} ops stay float, the first, {first['type']} '{first['op']}': {first['reason']}."
