@@ -25,3 +25,6 @@ def prefer_onednn(program: Any, place: Any) -> None:
         for op in block.ops:
             if op.type in ONEDNN_OPS:
                 op._set_attr("use_mkldnn", True)
+                # In test mode oneDNN keeps the reordered weights of the first run, and an evaluation between two
+                # training steps would go on with old ones.
+                op._set_attr("is_test", False)
