@@ -32,17 +32,18 @@ def observe(
     import paddle
 
     histograms = {name: AbsHistogram() for name in tensors}
+    computed = [name for name in tensors if name not in model.feeds]  # what is left may need no op at all
     with legacy_ir():
         block = model.program.global_block()
-        pruned = model.program._prune_with_input(list(model.feeds), [block.vars[name] for name in tensors])
+        pruned = model.program._prune_with_input(list(model.feeds), [block.vars[name] for name in computed])
         executor = paddle.static.Executor(place or paddle.CPUPlace())
         batches = 0
         for feed in feeds:
             known = pruned.global_block().vars
             needed = {n: np.ascontiguousarray(v) for n, v in feed.items() if n in known}
-            values = executor.run(pruned, feed=needed, fetch_list=tensors, scope=model.scope)
+            values = executor.run(pruned, feed=needed, fetch_list=computed, scope=model.scope) if computed else []
             batches += 1
-            for name, value in zip(tensors, values):
+            for name, value in [*zip(computed, values), *((n, feed[n]) for n in tensors if n in model.feeds)]:
                 try:
                     histograms[name].update(np.asarray(value))
                 except ValueError as error:

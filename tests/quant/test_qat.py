@@ -337,3 +337,35 @@ def test_a_diverged_scale_is_refused():
     qat.scope.find_var("x@scale").get_tensor().set(np.full(1, np.nan, "float32"), CPU)
     with pytest.raises(ModelError, match=r"'x'.*diverged"):
         qat.table()
+
+
+def test_evaluation_sees_the_depthwise_weights_of_now():
+    """oneDNN caches reordered weights in test mode; an evaluation must not go on with those of the one before."""
+
+    class Net(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv = paddle.nn.Conv2D(4, 4, 3, groups=4)
+            self.fc = paddle.nn.Linear(4, 2)
+
+        def forward(self, image, label):
+            logits = self.fc(paddle.nn.functional.relu(self.conv(image)).mean(axis=[2, 3]))
+            return logits, paddle.nn.functional.cross_entropy(logits, label, reduction="none").mean()
+
+    specs = [
+        paddle.static.InputSpec([-1, 4, 8, 8], "float32", "image"),
+        paddle.static.InputSpec([-1, 1], "int64", "label"),
+    ]
+    net = Net()
+    model = Model.from_layer(net, specs, train=True)
+    config = {"quantize_op_types": ["depthwise_conv2d"]}
+    qat = QatTrainer(model, config, model.fetches[1], _momentum(0.1), place=paddle.CPUPlace())
+    feed = {"image": np.random.default_rng(0).normal(size=(2, 4, 8, 8)).astype(np.float32)}
+    qat.initialise([{**feed, "label": np.zeros((2, 1), np.int64)}])
+    state, logits = qat.state_dict(), model.fetches[:1]
+    first = qat.eval_step(feed, logits)[0]
+    qat.load_state_dict({**state, net.conv.weight.name: -state[net.conv.weight.name]})
+    other = qat.eval_step(feed, logits)[0]
+    qat.load_state_dict(state)
+    assert np.abs(first - other).max() > 1e-3
+    np.testing.assert_array_equal(qat.eval_step(feed, logits)[0], first)
