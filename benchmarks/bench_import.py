@@ -5,6 +5,7 @@ python benchmarks/bench_import.py [--peer PYTHON]
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -46,7 +47,7 @@ def cases(side: str) -> Sequence[harness.Case]:
 
         return timed
 
-    return [harness.Case(name, lambda m=modules: prepare(m)) for name, modules in CHAINS[side].items()]
+    return [harness.Case(name, functools.partial(prepare, modules)) for name, modules in CHAINS[side].items()]
 
 
 if __name__ == "__main__":
