@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, List
 
 import numpy as np
@@ -12,7 +13,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.static import InputSpec
 
-from slimkit.ir import Model
+from slimkit.ir import Model, convert
 
 
 class Transformer(nn.Layer):
@@ -97,3 +98,31 @@ def test_architecture(make: Any, shape: List[int], declared: List[int], tmp_path
     assert_close(Model.load(tmp_path).run([feed]), expected)
     training = Model.from_layer(net, [InputSpec(declared, "float32", "x")], train=True)
     assert training.run([feed])[0].shape == expected[0].shape
+
+
+class Branching(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(3, 3)
+
+    def forward(self, x: Any) -> Any:
+        y, i = self.scale(x), paddle.zeros([1], "int64")
+        if y.mean() > 0:
+            y = y * 2
+        else:
+            y = y - 1
+        while i < 3:
+            y, i = y + x, i + 1
+        return y
+
+
+def test_control_flow_in_a_pir_file(tmp_path: Path):
+    net = Branching()
+    net.eval()
+    x = np.random.RandomState(0).rand(2, 3).astype("float32")
+    expected = [tensors(net(paddle.to_tensor(sign * x))) for sign in (1, -1)]
+    paddle.jit.save(net, str(tmp_path / "m"), input_spec=[InputSpec([-1, 3], "float32", "x")])
+    loaded = Model.load(convert(tmp_path / "m", tmp_path / "legacy" / "m"))
+    assert {"while", "conditional_block"} <= set(loaded.op_counts())
+    for sign, result in zip((1, -1), expected):
+        assert_close(loaded.run([sign * x]), result)
