@@ -31,7 +31,7 @@ from slimkit.quant.passes.insert_fake_quant import FakeQuantReport, InsertFakeQu
 from slimkit.quant.quantizers import set_tensor
 from slimkit.quant.selection import nothing_quantized
 from slimkit.quant.table import QuantTable
-from slimkit.quant.training_state import activation_widths, read_state, start_values, write_state
+from slimkit.quant.training_state import activation_widths, read_state, write_start_values, write_state
 
 __all__ = ["QatTrainer"]
 
@@ -144,11 +144,7 @@ class QatTrainer:
         widths = activation_widths(self.report, self.model.params)
         narrowest = {name: bits[0] for name, bits in widths.items()}
         ranges = initial_ranges(self._float_test, list(widths), feeds, narrowest, self.pact, self.place)
-        for name, found in ranges.items():
-            for bits in widths[name]:
-                for state, value in start_values(name, bits, found, self.config.moving_rate).items():
-                    if self.scope.find_var(state) is not None:
-                        set_tensor(self.scope, state, np.full(1, value, np.float32), self.place)
+        write_start_values(self.scope, widths, ranges, self.config.moving_rate, self.place)
         self.initial_alphas = self.alphas()
 
     # ---------------------------------------------------------------- steps

@@ -2,6 +2,7 @@
 
     train_program = quant_aware(train_program, place, config, for_test=False)
     test_program = quant_aware(test_program, place, config, for_test=True)
+    initialise_scales(test_program, feeds, place, config)   # scales and PACT's alpha from data, optional
     ...                                             # train, evaluate with Executor.run
     program = convert(test_program, place, config)  # then paddle.static.save_inference_model
 
@@ -11,19 +12,23 @@ inside ``slimkit.ir.legacy_ir()`` on Paddle 3.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
+import numpy as np
 import paddle
 
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
+from slimkit.ir.model import Model
+from slimkit.quant.calibrate import initial_ranges
 from slimkit.quant.config import PactConfig, QuantConfig
 from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.freeze import FORMATS
 from slimkit.quant.passes.insert_fake_quant import InsertFakeQuant
 from slimkit.quant.passes.store_integers import StoreIntegers
+from slimkit.quant.training_state import write_start_values
 
-__all__ = ["convert", "quant_aware"]
+__all__ = ["convert", "initialise_scales", "quant_aware"]
 
 Hook = Callable[[Any], Any]
 
@@ -132,3 +137,42 @@ def convert(
     if not settings.onnx_format:
         StoreIntegers(held, place, freeze.written).apply(graph)
     return frozen, graph.to_program()
+
+
+def initialise_scales(
+    program: Any,
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    place: Any,
+    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    scope: Optional[Any] = None,
+    pact: Union[None, Mapping[str, Any], PactConfig] = None,
+) -> None:
+    """Starts the scales, and the built-in PACT's alpha, from observed activations instead of constants.
+
+    Call it once between ``quant_aware`` and training; training and test program share the values through the scope.
+
+    Args:
+        program: the test program that ``quant_aware(..., for_test=True)`` gave.
+        feeds: some batches by feed name; each is run once through the float network.
+        place: device.
+        config: the config ``quant_aware`` was given.
+        scope: the scope it was given; None: the global scope.
+        pact: how alpha starts (``PactConfig.init``); None: by least quantization error.
+
+    Raises:
+        TrainingError: no batch, or activations that are NaN or infinite.
+    """
+    settings, held = QuantConfig.read(config), _scope(scope)
+    batches = list(feeds)
+    with legacy_ir():
+        graph = Graph(program, for_test=True)
+        table = ExtractTable(held).apply(graph)
+        names = list(batches[0]) if batches else []
+        model = Model(graph.to_program(), held, names, [])
+    widths: Dict[str, List[int]] = {}
+    for params in table.activations().values():
+        widths[params.tensor] = sorted({*widths.get(params.tensor, []), params.bits})
+    narrowest = {name: bits[0] for name, bits in widths.items()}
+    chosen = PactConfig.read(pact if pact is not None else {})
+    ranges = initial_ranges(model, list(widths), batches, narrowest, chosen, place)
+    write_start_values(held, widths, ranges, settings.moving_rate, place)

@@ -10,7 +10,7 @@ from slimkit.errors import TrainingError
 from slimkit.quant.passes.insert_fake_quant import FakeQuantReport
 from slimkit.quant.quantizers import set_tensor
 
-__all__ = ["activation_widths", "read_state", "start_values", "write_state"]
+__all__ = ["activation_widths", "read_state", "start_values", "write_start_values", "write_state"]
 
 #: Key of the step count beside the variables' names.
 STEPS = "@steps"
@@ -95,3 +95,26 @@ def start_values(name: str, bits: int, found: Mapping[str, float], moving_rate: 
     for end in ("low", "high"):
         values.update({f"{name}@{end}{tail}": found[end], f"{name}@{end}_accum{tail}": found[end] * settled})
     return values
+
+
+def write_start_values(
+    scope: Any,
+    widths: Mapping[str, List[int]],
+    ranges: Mapping[str, Mapping[str, float]],
+    moving_rate: float,
+    place: Any,
+) -> None:
+    """Sets the state variables that a scope has for some activations to their start values.
+
+    Args:
+        scope: gets the values.
+        widths: activation -> the bits of its grids.
+        ranges: from ``initial_ranges``.
+        moving_rate: k.
+        place: device.
+    """
+    for name, found in ranges.items():
+        for bits in widths[name]:
+            for state, value in start_values(name, bits, found, moving_rate).items():
+                if scope.find_var(state) is not None:
+                    set_tensor(scope, state, np.full(1, value, np.float32), place)

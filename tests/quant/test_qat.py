@@ -92,8 +92,8 @@ def test_initialise_starts_scales_from_data():
 def test_initialise_starts_alpha_from_data(init):
     qat, feeds = _qat(pact={"init": init, "percentile": 99.0}), [_feed(0), _feed(1)]
     qat.initialise(feeds)
-    values = np.abs(np.concatenate([f["x"].ravel() for f in feeds]))
-    alpha = qat.alphas()["x"]
+    values = np.abs(np.concatenate([qat.float_step(f, ["flat"])[0].ravel() for f in feeds]))
+    alpha = qat.alphas()["flat"]
     if init == "max":
         np.testing.assert_allclose(alpha, values.max(), rtol=1e-5)
     elif init == "percentile":
@@ -105,7 +105,7 @@ def test_initialise_starts_alpha_from_data(init):
 
         best = min(error(values.max() * k / 200) for k in range(40, 201))
         assert error(alpha) <= 1.05 * best
-    assert qat.summary()["alphas"]["x"] == {"initial": alpha, "trained": alpha}
+    assert qat.summary()["alphas"]["flat"] == {"initial": alpha, "trained": alpha}
 
 
 def test_initialise_at_two_widths_of_one_tensor():
@@ -294,7 +294,7 @@ def test_summary():
     assert first["type"] == "conv2d" and first["inputs"] == {"Input": "x", "Filter": "stem.w"}
     assert first["bits"] == {"Input": 8, "Filter": 8}
     assert [(r["op"], r["type"]) for r in found["skipped"]] == [("fc", "matmul_v2")]
-    assert len(found["unused_rules"]) == 1 and set(found["alphas"]) == {"x", "stem.relu", "se.pool", "se.relu", "se"}
+    assert len(found["unused_rules"]) == 1 and set(found["alphas"]) == {"stem.relu", "se.pool", "se.relu", "se"}
     assert qat.table().skipped == found["skipped"]
 
 

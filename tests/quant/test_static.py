@@ -10,9 +10,9 @@ from paddle.base import core
 from paddle.base.layer_helper import LayerHelper
 from small_programs import Net, mobile_net, random, run
 
-from slimkit.errors import ConfigError, ModelError
+from slimkit.errors import ConfigError, ModelError, TrainingError
 from slimkit.ir import Graph, legacy_ir
-from slimkit.quant import convert, quant_aware
+from slimkit.quant import convert, initialise_scales, quant_aware
 
 CPU = paddle.CPUPlace()
 FEED = {"x": random(0, 16, 3, 8, 8), "label": (np.arange(16) % 5).astype("int64").reshape(-1, 1)}
@@ -373,3 +373,30 @@ def test_a_block_of_control_flow(onnx_format):
     np.testing.assert_allclose(net.run({"x": x}, ["y"], test)[0], want, atol=1e-4)
     frozen = convert(test, CPU, config, scope=net.scope)
     np.testing.assert_allclose(net.run({"x": x}, ["y"], frozen)[0], want, atol=1e-4)
+
+
+@pytest.mark.parametrize("functions", [{}, {"act_preprocess_func": "pact"}])
+def test_initialise_scales(functions):
+    """Scales and alpha start from the float network's activations, and a feed gets a scale, not an alpha."""
+    net = mobile_net()
+    test, float_test = net.test_program(), net.test_program()
+    net.minimize(_momentum)
+    quant_aware(net.program, CPU, CONFIG, scope=net.scope, **functions)
+    test = quant_aware(test, CPU, CONFIG, scope=net.scope, for_test=True, **functions)
+    initialise_scales(test, [FEED, FEED], CPU, CONFIG, net.scope, {"init": "max"})
+
+    assert net.scope.find_var("x@alpha") is None
+    np.testing.assert_allclose(net.value("x@scale"), [np.abs(FEED["x"]).max()], rtol=1e-6)
+    states = [op.input("InScale")[0] for op in test.global_block().ops if "InScale" in op.input_names]
+    assert any(name.endswith("@alpha") for name in states) == bool(functions)
+    for state in states:
+        tensor = state.rsplit("@", 1)[0]
+        (values,) = net.run(FEED, [tensor], float_test)
+        np.testing.assert_allclose(net.value(state), [np.abs(values).max()], rtol=1e-5)
+
+
+def test_initialise_scales_needs_a_batch():
+    net = mobile_net()
+    test = quant_aware(net.test_program(), CPU, CONFIG, scope=net.scope, for_test=True)
+    with pytest.raises(TrainingError, match="no batch"):
+        initialise_scales(test, [], CPU, CONFIG, net.scope)

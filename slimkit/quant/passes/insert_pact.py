@@ -25,7 +25,7 @@ from slimkit.quant.quantizers import FP32, Site, fixed_scale
 
 __all__ = ["ALPHA_FLOOR", "DEFAULT_ALPHA", "Pact"]
 
-#: alpha before anything was observed; ``QatTrainer.initialise`` and ``observe_alpha`` replace it by one from data.
+#: alpha before anything was observed; ``QatTrainer.initialise`` and ``initialise_scales`` replace it by one from data.
 DEFAULT_ALPHA = 8.0
 #: alpha is kept at or above this after each update; at 0 a layer would be dead for good.
 ALPHA_FLOOR = 1e-3
@@ -55,6 +55,8 @@ class Pact:
 
     def quantize(self, site: Site, x: GraphVar, bits: int) -> Optional[GraphVar]:
         """Clips and quantizes a tensor; None when the form does not apply to it."""
+        if x.producer is None and x.desc.stop_gradient():
+            return None  # a feed: no gradient comes this far, so its alpha could not be trained
         if self.form == "relu" and (x.producer is None or x.producer.type not in _RELUS):
             return None
         name = self.alpha_of(x.name)
