@@ -143,9 +143,9 @@ def initialise_scales(
     program: Any,
     feeds: Iterable[Mapping[str, np.ndarray]],
     place: Any,
-    config: Union[None, Mapping[str, Any], QuantConfig] = None,
+    config: Union[Mapping[str, Any], QuantConfig, None] = None,
     scope: Optional[Any] = None,
-    pact: Union[None, Mapping[str, Any], PactConfig] = None,
+    pact: Union[Mapping[str, Any], PactConfig, None] = None,
 ) -> None:
     """Starts the scales, and the built-in PACT's alpha, from observed activations instead of constants.
 
