@@ -8,6 +8,7 @@ import numpy as np
 from paddle.base import core
 
 from slimkit.ir.graph import Graph, GraphVar
+from slimkit.numerics.symmetric import quantize
 from slimkit.quant.table import QuantParams
 
 __all__ = ["linear_attrs", "store_weight", "weight_integers"]
@@ -32,16 +33,12 @@ def weight_integers(weight: np.ndarray, params: QuantParams) -> np.ndarray:
     Returns:
         float32 array of whole numbers: ``[-qmax, qmax]`` symmetric, ``[0, qmax]`` affine.
     """
-    scale = along(params.scale.astype(np.float32), weight.ndim, params.axis)
+    if params.symmetric:
+        return quantize(weight, params.scale, params.bits, params.axis, params.rounding).astype(np.float32)
     qmax = np.float32(params.qmax)
-    if not params.symmetric:
-        step = scale / qmax
-        zero = along(params.zero_point.astype(np.float32), weight.ndim, params.axis)
-        return np.clip(np.round(weight / step) + zero, 0, qmax).astype(np.float32)
-    inverse = np.float32(1.0) / np.maximum(scale, np.float32(1e-30))
-    scaled = (np.clip(weight, -scale, scale) * (qmax * inverse)).astype(np.float64)
-    rounded = np.round(scaled) if params.rounding == "half_even" else np.trunc(scaled + np.copysign(0.5, scaled))
-    return np.clip(rounded, -qmax, qmax).astype(np.float32)
+    step = along(params.scale.astype(np.float32), weight.ndim, params.axis) / qmax
+    zero = along(params.zero_point.astype(np.float32), weight.ndim, params.axis)
+    return np.clip(np.round(weight / step) + zero, 0, qmax).astype(np.float32)
 
 
 def linear_attrs(params: QuantParams, axis: int) -> Dict[str, Any]:
