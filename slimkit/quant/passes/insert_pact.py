@@ -9,8 +9,9 @@ Source: Choi et al. 2018, "PACT: Parameterized Clipping Activation for Quantized
     dL/dalpha = sum(dL/dyq * sign(x) * [|x| > alpha])            eq. 3 and its mirror image
 
 alpha is the quantizer's threshold itself, so clipping and quantizing are one op, and an exported model has alpha as
-the activation's scale and no trace of PACT. The departure from the paper: the grid is symmetric and signed, as the
-runtimes' int8 is, also behind a ReLU.
+the activation's scale and no trace of PACT. Two departures from the paper: the grid is symmetric and signed, as the
+runtimes' int8 is, also behind a ReLU; and the ReLU itself stays, so that readers of it which are not quantized (a residual
+add, a squeeze-and-excite pool) see it unclipped.
 """
 
 from __future__ import annotations
