@@ -10,8 +10,8 @@ Source: Choi et al. 2018, "PACT: Parameterized Clipping Activation for Quantized
 
 alpha is the quantizer's threshold itself, so clipping and quantizing are one op, and an exported model has alpha as
 the activation's scale and no trace of PACT. Two departures from the paper: the grid is symmetric and signed, as the
-runtimes' int8 is, also behind a ReLU; and the ReLU itself stays, so that readers of it which are not quantized (a residual
-add, a squeeze-and-excite pool) see it unclipped.
+runtimes' int8 is, also behind a ReLU; and the ReLU itself stays, so that readers of it which are not quantized (a
+residual add, a squeeze-and-excite pool) see it unclipped.
 """
 
 from __future__ import annotations
