@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional
 
-import numpy as np
 from paddle.base import core
 
 from slimkit.errors import ModelError
@@ -145,15 +144,3 @@ def _append_loss(block: Any, logits: str, label: str) -> str:
     for var in (softmax, each, loss):  # append_op marks outputs as stopping the gradient
         var.stop_gradient = False
     return str(loss.name)
-
-
-def parameter_array(scope: Any, name: str) -> np.ndarray:
-    """A parameter's value as a numpy array.
-
-    Raises:
-        ModelError: it is not in the scope.
-    """
-    var = scope.find_var(name)
-    if var is None:
-        raise ModelError(f"The scope holds no value for '{name}'.")
-    return np.array(var.get_tensor())

@@ -102,7 +102,6 @@ FLOAT_ONLY: Dict[str, str] = {
     "no_weight": "its second input is computed, not a weight",
     "no_matrix": "its weight is no matrix (2 dimensions), so it has no output channels to quantize",
     "not_float": "the tensor is not float32",
-    "shared": "its weight is shared with an op that stays float",
     "rule": "skipped by a rule of the config",
     "scope": "its name scope matches not_quant_pattern",
 }

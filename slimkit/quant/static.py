@@ -12,6 +12,7 @@ inside ``slimkit.ir.legacy_ir()`` on Paddle 3.
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
@@ -163,16 +164,17 @@ def initialise_scales(
         TrainingError: no batch, or activations that are NaN or infinite.
     """
     settings, held = QuantConfig.read(config), _scope(scope)
-    batches = list(feeds)
+    batches = iter(feeds)
+    first = list(islice(batches, 1))
     with legacy_ir():
         graph = Graph(program, for_test=True)
         table = ExtractTable(held).apply(graph)
-        names = list(batches[0]) if batches else []
+        names = list(first[0]) if first else []
         model = Model(graph.to_program(), held, names, [])
     widths: Dict[str, List[int]] = {}
     for params in table.activations().values():
         widths[params.tensor] = sorted({*widths.get(params.tensor, []), params.bits})
     narrowest = {name: bits[0] for name, bits in widths.items()}
     chosen = PactConfig.read(pact if pact is not None else {})
-    ranges = initial_ranges(model, list(widths), batches, narrowest, chosen, place)
+    ranges = initial_ranges(model, list(widths), chain(first, batches), narrowest, chosen, place)
     write_start_values(held, widths, ranges, settings.moving_rate, place)
