@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import zlib  # noqa: F401  (Paddle's own zlib must not be loaded first, or gzip crashes later)
-from typing import Callable, Dict, Optional, Sequence
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 from slimkit.errors import SlimkitError
 from slimkit.version import __version__
@@ -14,6 +15,9 @@ from slimkit.version import __version__
 __all__ = ["main"]
 
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+
+#: Subcommands that are modules with ``add_parser(commands)`` and ``run(arguments) -> int``.
+COMMAND_MODULES: Tuple[str, ...] = ()
 
 _DESCRIPTION = "Compress PaddlePaddle models and run what was exported on the runtime it is for."
 _EPILOG = """\
@@ -39,7 +43,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return _COMMANDS[arguments.command](arguments)
+        if arguments.command in _COMMANDS:
+            return _COMMANDS[arguments.command](arguments)
+        _quiet_paddle()
+        return arguments.run(arguments)
     except SlimkitError as error:
         if os.environ.get("SLIMKIT_DEBUG") == "1":
             raise
@@ -109,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         "folder", nargs="?", metavar="DIR", help="virtual environment to make (default: in slimkit's cache folder)"
     )
     lite.add_argument("--python", metavar="EXE", help="CPython 3.10 or 3.8 to build on (default: search)")
+    for module in COMMAND_MODULES:
+        importlib.import_module(module).add_parser(commands)
     return parser
 
 

@@ -69,11 +69,16 @@ class QuantParams:
 
 @dataclass(frozen=True)
 class QuantizedOp:
-    """An op that reads quantized tensors: ``inputs`` maps slot to key in the table, ``output`` is its output's name."""
+    """An op that reads quantized tensors: ``inputs`` maps slot to key in the table, ``output`` is its output's name.
+
+    ``outputs`` maps the name of a result (the op's own, or the one behind the bias and activation fused with it) to its
+    key, where the runtime needs the result on a grid too; Paddle's formats, which do not, leave it out.
+    """
 
     type: str
     output: str
     inputs: Mapping[str, str]
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,7 +123,10 @@ class QuantTable:
                 k: {**asdict(p), "scale": p.scale.tolist(), "zero_point": p.zero_point.tolist()}
                 for k, p in self.params.items()
             },
-            "ops": [{"type": o.type, "output": o.output, "inputs": dict(o.inputs)} for o in self.ops],
+            "ops": [
+                {"type": o.type, "output": o.output, "inputs": dict(o.inputs), "outputs": dict(o.outputs)}
+                for o in self.ops
+            ],
             "skipped": list(self.skipped),
         }
 

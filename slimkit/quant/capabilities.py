@@ -1,0 +1,76 @@
+"""What each runtime really executes in integers: one row a runtime, read by the post-training planner.
+
+The rows are measured facts (see docs/runtimes.md), not wishes: an op that a runtime computes in float although it is
+quantized only loses accuracy, and one that it computes wrongly is named with the reason it stays float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Mapping, Optional, Tuple
+
+from slimkit.errors import ConfigError, nearest
+from slimkit.ir.graph import GraphOp
+
+__all__ = ["CAPABILITIES", "Capability", "Refusal", "capability"]
+
+#: Says why an op of a listed type stays float all the same, or None when it is quantized.
+Refusal = Callable[[GraphOp], Optional[str]]
+
+
+@dataclass(frozen=True)
+class Capability:
+    """A row of :data:`CAPABILITIES`.
+
+    Attributes:
+        weight_ops: op types whose product with a weight runs in integers.
+        activation_ops: op types without a weight that run in integers when their inputs lie on grids (residual adds).
+        output_ops: op types that run in integers only when their result lies on a grid too. The result is taken behind
+            the bias and the activation that the runtime fuses (``fused_behind``).
+        fused_behind: op types that the runtime computes in one with the op before them.
+        affine_activations: whether activations may have a zero point.
+        activation_bits, weight_bits: widths that run.
+        per_tensor_ops: op types whose weight may have one scale only.
+        refusals: further conditions, see :data:`Refusal`.
+        float_reasons: op type -> why it stays float on this runtime, for the report.
+    """
+
+    runtime: str
+    weight_ops: Tuple[str, ...]
+    activation_ops: Tuple[str, ...] = ()
+    output_ops: Tuple[str, ...] = ()
+    fused_behind: Tuple[str, ...] = ("elementwise_add", "relu", "relu6", "clip")
+    affine_activations: bool = False
+    activation_bits: Tuple[int, ...] = (8,)
+    weight_bits: Tuple[int, ...] = (8,)
+    per_tensor_ops: Tuple[str, ...] = ()
+    refusals: Tuple[Refusal, ...] = ()
+    float_reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+CAPABILITIES: Dict[str, Capability] = {
+    "paddle": Capability("paddle", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
+    "onnx": Capability(
+        "onnx",
+        weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),
+        activation_ops=("elementwise_add",),
+        output_ops=("conv2d", "depthwise_conv2d"),
+        affine_activations=True,
+    ),
+    "lite-arm": Capability("lite-arm", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
+    "lite-x86": Capability("lite-x86", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
+}
+
+
+def capability(runtime: str) -> Capability:
+    """The row of a runtime.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    row = CAPABILITIES.get(runtime)
+    if row is None:
+        close = nearest(runtime, CAPABILITIES)
+        meant = f"; did you mean '{close}'?" if close else "."
+        raise ConfigError(f"There is no runtime '{runtime}'; allowed are {', '.join(CAPABILITIES)}{meant}")
+    return row
