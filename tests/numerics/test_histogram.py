@@ -1,6 +1,7 @@
 """The streaming histogram: against numpy's, and blind to the order of its data."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slimkit.errors import NumericsError
-from slimkit.numerics.histogram import AbsHistogram
+from slimkit.numerics.histogram import BLOCK, AbsHistogram
 
 #: Whole numbers on many scales: edges and powers of two are hit often.
 numbers = st.one_of(st.floats(-1e4, 1e4, width=32), st.integers(-20, 20).map(lambda e: float(2.0**e)), st.just(0.0))
@@ -28,7 +29,8 @@ def same(a, b):
     assert a.limit == b.limit and (a.low, a.high) == (b.low, b.high)
     assert a.zeros == b.zeros and a.batches == b.batches
     assert a.abs_max_sum == pytest.approx(b.abs_max_sum)
-    assert a.counts.tolist() == b.counts.tolist()
+    assert a.mean_ends == pytest.approx(b.mean_ends)
+    assert a.counts.tolist() == b.counts.tolist() and a.negative.tolist() == b.negative.tolist()
 
 
 @given(batches)
@@ -43,6 +45,56 @@ def test_counts_are_numpys(parts):
     assert histogram.counts.tolist() == expected.tolist()
     assert histogram.total == values.size and histogram.abs_max == values.max()
     assert histogram.zeros == int((values == 0).sum())
+
+
+@given(batches)
+def test_negative_values_are_counted_apart_but_for_the_first_bin(parts):
+    histogram = filled(parts)
+    values = np.concatenate(parts).astype(np.float64)
+    limit = histogram.limit or 1.0
+    expected = np.histogram(-values[values < 0], 16, (0, limit))[0]
+    assert histogram.negative[1:].tolist() == expected[1:].tolist() and histogram.negative[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.int64])
+@pytest.mark.parametrize("size", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17])
+def test_blocks_lose_no_value(size, dtype):
+    x = (np.random.default_rng(size).standard_normal(size) * 20).clip(-120, 120).astype(dtype)
+    x[::3] = 0
+    histogram = filled([x], 2048)
+    magnitudes = np.abs(x.astype(np.float64))
+    limit = histogram.limit or 1.0
+    assert histogram.counts.tolist() == np.histogram(magnitudes, 2048, (0, limit))[0].tolist()
+    below = np.histogram(-x[x < 0].astype(np.float64), 2048, (0, limit))[0]
+    assert histogram.negative[1:].tolist() == below[1:].tolist()
+    assert histogram.zeros == int((x == 0).sum())
+    assert (histogram.low, histogram.high) == (float(x.min()), float(x.max()))
+
+
+def test_values_on_edges_and_just_beside_them():
+    edges = (np.arange(1, 2048) / 1024).astype(np.float32)
+    x = np.concatenate([edges, np.nextafter(edges, np.float32(0)), np.nextafter(edges, np.float32(9)), [1.9]])
+    x = np.concatenate([x, -x]).astype(np.float32)
+    histogram = filled([x], 2048)
+    assert histogram.limit == 2.0
+    assert histogram.counts.tolist() == np.histogram(np.abs(x).astype(np.float64), 2048, (0, 2.0))[0].tolist()
+
+
+def test_views_that_are_not_contiguous():
+    x = np.random.default_rng(0).standard_normal((3, 40, 50)).astype(np.float32)
+    same(filled([x.transpose(2, 0, 1)[::2]]), filled([np.ascontiguousarray(x.transpose(2, 0, 1)[::2])]))
+
+
+def test_threads_do_not_disturb_each_other():
+    parts = [np.random.default_rng(i).standard_normal(2 * BLOCK + i).astype(np.float32) for i in range(8)]
+    alone = [filled([part]) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(alone, pool.map(lambda part: filled([part]), parts)):
+            same(one, other)
+
+
+def test_mean_ends_are_over_batches():
+    assert filled([np.array([1.0, -5.0]), np.array([2.0])]).mean_ends == (-1.5, 1.5)
 
 
 @given(batches, st.randoms())
@@ -93,7 +145,7 @@ def test_extremely_small_and_large_values():
     assert histogram.total == 3 and histogram.counts[0] == 2
 
 
-@pytest.mark.parametrize("bad", [[np.nan], [1.0, np.inf], [-np.inf]])
+@pytest.mark.parametrize("bad", [[np.nan], [1.0, np.inf], [-np.inf], [0.0] * (BLOCK + 5) + [np.nan, 2.0]])
 def test_nan_and_infinity_are_refused_and_change_nothing(bad):
     histogram, twin = filled([np.ones(3)]), filled([np.ones(3)])
     with pytest.raises(NumericsError, match="NaN or infinity"):
