@@ -1,0 +1,72 @@
+"""A float program as an ONNX model, by paddle2onnx in a process of its own: it aborts natively on what it cannot do."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+from slimkit.deploy.native_messages import essence
+from slimkit.deploy.session import WorkerSession
+from slimkit.errors import ModelError, RuntimeFailedError, RuntimeUnavailableError
+from slimkit.ir.model import Model
+
+__all__ = ["OPSET", "can_convert", "converted"]
+
+#: The first opset whose DequantizeLinear takes one scale a channel.
+OPSET = 13
+REMEDY = "pip install 'slimkit[onnx]'"
+
+
+def can_convert() -> Optional[str]:
+    """Returns None when paddle2onnx and onnx are installed, else what is missing and how to get it."""
+    for package in ("onnx", "paddle2onnx"):
+        if importlib.util.find_spec(package) is None:
+            return f"Exporting to ONNX needs {package}, which is not installed: {REMEDY}."
+    return None
+
+
+def converted(model: Model, opset: int = OPSET) -> Any:
+    """Converts a prepared program.
+
+    Args:
+        model: float; see ``onnx_program.prepared``.
+        opset: the ONNX opset wanted.
+
+    Returns:
+        The ``onnx.ModelProto`` as paddle2onnx wrote it.
+
+    Raises:
+        RuntimeUnavailableError: a package is missing.
+        ModelError: paddle2onnx cannot convert it.
+    """
+    missing = can_convert()
+    if missing:
+        raise RuntimeUnavailableError(missing)
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
+        program = model.save(f"{folder}/model")
+        out = Path(folder) / "model.onnx"
+        with WorkerSession("onnx_worker.py", "paddle2onnx", pin=False) as session:
+            files = {"model": str(program), "params": f"{folder}/model.pdiparams"}
+            try:
+                reply = session.call("convert", out=str(out), opset=opset, **files)
+            except RuntimeFailedError as error:
+                raise ModelError(_why(session.log, str(error))) from None
+            if not reply["written"]:
+                raise ModelError(_why(session.log, ""))
+        return onnx.load(str(out))
+
+
+def _why(log: str, error: str) -> str:
+    """One sentence: the op that cannot be converted, or paddle2onnx's own words."""
+    ops = re.findall(
+        r"(?:Not support|not support\w*|unsupported|not registered)\D{0,40}?(?:pd_op\.)?([a-z_0-9]{3,})", log
+    )
+    found = re.search(r"Failed to convert PaddlePaddle model: (.*?)(?:\n\S*\[|\Z)", log, re.S)
+    told = essence(found.group(1)) if found else error or essence(log[-4000:])
+    named = f"op {ops[0]}: " if ops and ops[0] not in told else ""
+    return f"paddle2onnx cannot convert this model: {named}{told.rstrip('.')}; leave it in Paddle's format."
