@@ -21,7 +21,7 @@ from slimkit.ir.program_file import inference_desc
 from slimkit.ir.tracing import trace
 from slimkit.ir.translate import translate
 
-__all__ = ["Model"]
+__all__ = ["Model", "native_summary"]
 
 Feed = Union[Mapping[str, np.ndarray], Sequence[np.ndarray]]
 
@@ -137,8 +137,8 @@ class Model:
             except Exception as error:
                 shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
                 raise ModelError(
-                    f"the model failed on feeds of shape {shapes}: {_summary(error)}; give arrays of the shape and "
-                    "dtype the program declares."
+                    f"the model failed on feeds of shape {shapes}: {native_summary(error)}; give arrays of the shape "
+                    "and dtype the program declares."
                 ) from error
 
     def _feed(self, feed: Feed) -> Dict[str, np.ndarray]:
@@ -221,7 +221,7 @@ def _saved_names(desc: Any) -> Any:
     return sorted(v.name for v in tensors), special
 
 
-def _summary(error: Exception) -> str:
+def native_summary(error: Exception) -> str:
     """Returns Paddle's own sentence out of its error text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     found = next((line for line in lines if "Error:" in line), lines[0] if lines else type(error).__name__)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from slimkit.quant.config import PactConfig, QuantConfig, QuantRule
 from slimkit.quant.export import export_program
+from slimkit.quant.ptq import PtqResult, post_training_quantize
+from slimkit.quant.ptq_config import PtqConfig
 from slimkit.quant.qat import QatTrainer
+from slimkit.quant.quantized import Quantized
 from slimkit.quant.static import convert, initialise_scales, quant_aware
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 
 __all__ = [
     "PactConfig",
+    "PtqConfig",
+    "PtqResult",
     "QatTrainer",
     "QuantConfig",
     "QuantParams",
     "QuantRule",
     "QuantTable",
+    "Quantized",
     "QuantizedOp",
     "convert",
     "export_program",
     "initialise_scales",
+    "post_training_quantize",
     "quant_aware",
 ]

@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 import numpy as np
 
 from slimkit.errors import TrainingError
-from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
+from slimkit.ir.taps import Taps
 from slimkit.numerics.thresholds import AbsHistogram, mse_threshold, percentile_threshold
 from slimkit.quant.config import PactConfig
 
-__all__ = ["initial_ranges", "observe"]
+__all__ = ["NO_BATCH", "initial_ranges", "observe"]
+
+NO_BATCH = "Calibration got no batch; give at least one batch of training data."
 
 
 def observe(
-    model: Model, tensors: List[str], feeds: Iterable[Mapping[str, np.ndarray]], place: Any = None
+    model: Model,
+    tensors: List[str],
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    place: Any = None,
+    progress: Optional[Callable[[], None]] = None,
 ) -> Dict[str, AbsHistogram]:
-    """One pass over the data: a histogram of each tensor; memory does not grow with the number of batches.
+    """One pass over the data: a histogram of each tensor, taken while the tensor is alive; memory does not grow with
+    the number of batches, nor with the number of tensors.
 
     Args:
         model: float model in test mode.
-        tensors: variable names.
-        feeds: batches by feed name.
+        tensors: variable names, of control-flow blocks too.
+        feeds: batches by feed name; their shapes may differ.
         place: device.
+        progress: called after each batch.
 
     Raises:
         TrainingError: no batch, or a tensor with NaN or infinity.
     """
-    import paddle
-
     histograms = {name: AbsHistogram() for name in tensors}
-    computed = [name for name in tensors if name not in model.feeds]  # what is left may need no op at all
-    with legacy_ir():
-        block = model.program.global_block()
-        pruned = model.program._prune_with_input(list(model.feeds), [block.vars[name] for name in computed])
-        executor = paddle.static.Executor(place or paddle.CPUPlace())
-        batches = 0
+    batches = 0
+
+    def tap(name: str) -> Callable[[np.ndarray], None]:
+        def update(value: np.ndarray) -> None:
+            try:
+                histograms[name].update(value)
+            except ValueError as error:
+                raise TrainingError(
+                    f"The activation '{name}' cannot be calibrated in batch {batches + 1}: {error}; "
+                    "check the images' normalisation and the float weights."
+                ) from None
+
+        return update
+
+    with Taps(model, {name: tap(name) for name in tensors}, place) as taps:
         for feed in feeds:
-            known = pruned.global_block().vars
-            needed = {n: np.ascontiguousarray(v) for n, v in feed.items() if n in known}
-            values = executor.run(pruned, feed=needed, fetch_list=computed, scope=model.scope) if computed else []
+            taps.run(feed)
             batches += 1
-            for name, value in [*zip(computed, values), *((n, feed[n]) for n in tensors if n in model.feeds)]:
-                try:
-                    histograms[name].update(np.asarray(value))
-                except ValueError as error:
-                    raise TrainingError(
-                        f"The activation '{name}' cannot be calibrated in batch {batches}: {error}; "
-                        "check the images' normalisation and the float weights."
-                    ) from None
+            if progress is not None:
+                progress()
     if batches == 0:
-        raise TrainingError("Calibration got no batch; give at least one batch of training data.")
+        raise TrainingError(NO_BATCH)
     return histograms
 
 

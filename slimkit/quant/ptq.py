@@ -1,27 +1,38 @@
-"""Post-training quantization: a float model and some batches in, a float model and a ``QuantTable`` per runtime out."""
+"""Post-training quantization: a float model and some batches in, a float model and a ``QuantTable`` per runtime out.
+
+One pass over the data serves every runtime and every algorithm: what is kept of a tensor is its histogram, and
+thresholds are rules over histograms (``slimkit.numerics.observers``). Quantizing again with other settings needs no
+data.
+
+Source: Krishnamoorthi 2018 (arXiv 1806.08342), section 3; batch-norm folding: Jacob et al. 2018 (arXiv 1712.05877).
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
+import numpy as np
+
+from slimkit.errors import ConfigError, ModelError
+from slimkit.ir.graph import Graph
+from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
-from slimkit.quant.table import QuantTable
+from slimkit.numerics.histogram import AbsHistogram
+from slimkit.quant.calibrate import observe
+from slimkit.quant.capabilities import capability
+from slimkit.quant.passes.fold_linear import FoldLinear
+from slimkit.quant.passes.remove_identity import RemoveIdentity
+from slimkit.quant.ptq_config import PtqConfig
+from slimkit.quant.ptq_plan import Plan, make_plan
+from slimkit.quant.ptq_table import Found, build_table
+from slimkit.quant.quantized import Quantized
 
-__all__ = ["PtqResult", "Quantized"]
+__all__ = ["PtqResult", "Quantized", "post_training_quantize", "prepare"]
 
-
-@dataclass
-class Quantized:
-    """What every quantizer ends in and every exporter starts from.
-
-    Attributes:
-        model: float; its weights may have been adjusted (batch norm folded, biases corrected, weights on the grid).
-        table: the grids, the ops that read them, what stayed float and why.
-    """
-
-    model: Model
-    table: QuantTable
+Feeds = Iterable[Mapping[str, np.ndarray]]
+Settings = Union[Mapping[str, Any], PtqConfig, None]
 
 
 @dataclass
@@ -31,10 +42,155 @@ class PtqResult:
     Attributes:
         quantized: runtime -> model and table.
         float_model: the prepared float model, equal in what it computes to the one given.
+        config: the settings.
+        statistics: tensor -> histogram, of every tensor that any of the runtimes quantizes.
+        plans: runtime -> what is quantized and why the rest is not.
         seconds: step -> wall time.
+        batches, samples: what was calibrated on.
     """
 
     quantized: Dict[str, Quantized]
     float_model: Model
+    config: PtqConfig
+    statistics: Dict[str, AbsHistogram]
+    plans: Dict[str, Plan]
     seconds: Dict[str, float] = field(default_factory=dict)
-    statistics: Dict[str, Any] = field(default_factory=dict)
+    batches: int = 0
+    samples: int = 0
+
+    def requantize(self, config: Settings, feeds: Optional[Feeds] = None, place: Any = None) -> PtqResult:
+        """The same model with other settings, from the statistics at hand.
+
+        Args:
+            config: the new settings.
+            feeds: needed for bias correction and AdaRound only.
+            place: device of these.
+
+        Raises:
+            ConfigError: a setting needs data, another fold or tensors that were not observed.
+        """
+        settings = PtqConfig.read(config)
+        if settings.fold_batch_norm != self.config.fold_batch_norm:
+            raise ConfigError("fold_batch_norm cannot be changed after calibration; quantize from the float model.")
+        plans = _plans(self.float_model, list(self.plans), settings)
+        unknown = [n for plan in plans.values() for n in plan.tensors() if n not in self.statistics]
+        if unknown:
+            raise ConfigError(f"'{unknown[0]}' was not observed in the calibration; quantize from the float model.")
+        again = PtqResult({}, self.float_model, settings, self.statistics, plans, {}, self.batches, self.samples)
+        _fill(again, feeds, place)
+        return again
+
+
+def prepare(model: Model, config: Optional[PtqConfig] = None) -> Model:
+    """A copy of a float model, rewritten so that what is quantized is what runtimes execute.
+
+    Raises:
+        ModelError: it is quantized already.
+    """
+    done = [kind for kind in model.op_counts() if kind.startswith("fake_") or kind == "dequantize_linear"]
+    if done:
+        raise ModelError(
+            f"The model is quantized already (it has {done[0]}); `slimkit export` takes it to other runtimes, "
+            "and post-training quantization starts from its float model."
+        )
+    settings = config or PtqConfig()
+    prepared = model.clone(for_test=True, copy_params=True)
+    with legacy_ir():
+        graph = Graph(prepared.program, for_test=True)
+        RemoveIdentity(prepared.fetches).apply(graph)
+        if settings.fold_batch_norm:
+            FoldLinear(prepared.scope, prepared.fetches).apply(graph)
+        prepared.program = graph.to_program()
+    return prepared
+
+
+def post_training_quantize(
+    model: Model,
+    feeds: Feeds,
+    runtimes: Sequence[str] = ("paddle",),
+    config: Settings = None,
+    place: Any = None,
+    progress: Optional[Callable[[], None]] = None,
+) -> PtqResult:
+    """Quantizes a model from calibration data.
+
+    Args:
+        model: float inference model; it is not changed.
+        feeds: batches by feed name; shapes may differ between them. Read once, and again for bias correction and
+            AdaRound, which need an iterable that starts anew.
+        runtimes: keys of ``CAPABILITIES``: what each executes decides what is quantized for it.
+        config: settings; None: the defaults.
+        place: device of the calibration; None: CPU.
+        progress: called after each batch.
+
+    Raises:
+        ConfigError: a setting that is not allowed.
+        ModelError: the model is quantized already, has nothing to quantize, or fails on the data.
+        TrainingError: no batch, or activations that are NaN or infinite.
+    """
+    settings = PtqConfig.read(config)
+    start = time.perf_counter()
+    prepared = prepare(model, settings)
+    plans = _plans(prepared, runtimes, settings)
+    prepared_at = time.perf_counter()
+    counted = _Counted(feeds)
+    tensors = list(dict.fromkeys(name for plan in plans.values() for name in plan.tensors()))
+    statistics = observe(prepared, tensors, counted, place, progress)
+    observed_at = time.perf_counter()
+    result = PtqResult({}, prepared, settings, statistics, plans, {}, counted.batches, counted.samples)
+    _fill(result, feeds, place)
+    result.seconds = {
+        "prepare": prepared_at - start,
+        "calibrate": observed_at - prepared_at,
+        "quantize": time.perf_counter() - observed_at,
+    }
+    return result
+
+
+class _Counted:
+    """Counts what goes by."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self.feeds = feeds
+        self.batches = self.samples = 0
+
+    def __iter__(self) -> Any:
+        for feed in self.feeds:
+            self.batches += 1
+            self.samples += max((len(np.atleast_1d(value)) for value in feed.values()), default=0)
+            yield feed
+
+
+def _plans(model: Model, runtimes: Iterable[str], config: PtqConfig) -> Dict[str, Plan]:
+    with legacy_ir():
+        graph = Graph(model.program, for_test=True)
+        return {name: make_plan(graph, capability(name), config, model.fetches) for name in runtimes}
+
+
+def _fill(result: PtqResult, feeds: Optional[Feeds], place: Any) -> None:
+    """Makes the tables, one for all runtimes whose plans agree, and adjusts the weights where that is asked for."""
+    made: List[Quantized] = []
+    found: Found = {}
+    for runtime, plan in result.plans.items():
+        table = build_table(plan, result.float_model.scope, result.statistics, result.config, found)
+        same = next((q for q in made if q.table.to_dict() == table.to_dict()), None)
+        if same is None:
+            same = _adjusted(Quantized(result.float_model, table), result.config, feeds, place)
+            made.append(Quantized(same.model, table))
+        result.quantized[runtime] = same
+
+
+def _adjusted(quantized: Quantized, config: PtqConfig, feeds: Optional[Feeds], place: Any) -> Quantized:
+    if not (config.adaround or config.bias_correction):
+        return quantized
+    if feeds is None:
+        raise ConfigError("adaround and bias_correction need calibration data; give feeds.")
+    if config.adaround:
+        from slimkit.quant.adaround import adaround
+
+        quantized = adaround(quantized, feeds, steps=config.adaround_steps, place=place)
+    if config.bias_correction:
+        from slimkit.quant.bias_correction import correct_biases
+
+        quantized = correct_biases(quantized, feeds, place=place)
+    return quantized

@@ -18,10 +18,11 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 import numpy as np
 import paddle
 
+from slimkit.errors import TrainingError
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
-from slimkit.quant.calibrate import initial_ranges
+from slimkit.quant.calibrate import NO_BATCH, initial_ranges
 from slimkit.quant.config import PactConfig, QuantConfig
 from slimkit.quant.passes.extract_table import ExtractTable
 from slimkit.quant.passes.freeze import FORMATS
@@ -166,11 +167,12 @@ def initialise_scales(
     settings, held = QuantConfig.read(config), _scope(scope)
     batches = iter(feeds)
     first = list(islice(batches, 1))
+    if not first:
+        raise TrainingError(NO_BATCH)
     with legacy_ir():
         graph = Graph(program, for_test=True)
         table = ExtractTable(held).apply(graph)
-        names = list(first[0]) if first else []
-        model = Model(graph.to_program(), held, names, [])
+        model = Model(graph.to_program(), held, list(first[0]), [])
     widths: Dict[str, List[int]] = {}
     for params in table.activations().values():
         widths[params.tensor] = sorted({*widths.get(params.tensor, []), params.bits})

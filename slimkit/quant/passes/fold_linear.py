@@ -71,7 +71,7 @@ class FoldLinear:
             return []
         chain, end = self._chain(op, out, value.shape[axis])
         types = [o.type for o in chain.ops]
-        if not chain.ops or types == ["elementwise_add"] and self._is_plain_bias(op, chain.ops[0], out):
+        if not chain.ops or (types == ["elementwise_add"] and self._is_plain_bias(op, chain.ops[0], out)):
             return []
         for old in chain.ops:
             graph.remove_op(old, remove_dangling=False)
@@ -144,7 +144,7 @@ class FoldLinear:
         same_layout = op.attr("data_layout", "NCHW") == product.attr("data_format", "NCHW")
         if product.type in ("mul", "matmul", "matmul_v2"):
             same_layout = True
-        if not same_layout or op.attr("use_global_stats", False) is False and not op.attr("is_test", True):
+        if not same_layout or (op.attr("use_global_stats", False) is False and not op.attr("is_test", True)):
             return None
         found = [self._value(op.input_var(slot)) for slot in ("Scale", "Bias", "Mean", "Variance")]
         if any(v is None for v in found):
@@ -163,7 +163,7 @@ class FoldLinear:
         if value.size == 1:
             return value.reshape(1).astype(np.float64)
         axis = op.attr("axis", -1)
-        if value.size != channels or not first_is_x and (axis >= 0 or value.ndim > len(x.shape)):
+        if value.size != channels or (not first_is_x and (axis >= 0 or value.ndim > len(x.shape))):
             return None
         first = len(x.shape) - value.ndim if axis < 0 else axis
         last = product.type in ("mul", "matmul", "matmul_v2") or product.attr("data_format", "NCHW") == "NHWC"
