@@ -82,9 +82,21 @@ class OnnxGraph:
             self.readers[new].append(node)
 
     def replace(self, old: str, new: str) -> None:
-        """Makes every reader of a tensor read another; a result of the model keeps its name and gets an Identity."""
+        """Makes every reader of a tensor read another."""
         for node in list(self.readers.get(old, [])):
             self.read_instead(node, old, new)
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a computed tensor, or an input of the model, another name, which is free."""
+        maker = self.producers.pop(old, None)
+        for node in [*([maker] if maker is not None else []), *self.readers.pop(old, [])]:
+            for names in (node.input, node.output):
+                for i, name in enumerate(names):
+                    if name == old:
+                        names[i] = new
+        if maker is not None:
+            self.producers[new] = maker
+        self.readers[new] = [n for n in self.nodes if new in n.input]
 
     def remove(self, node: Any) -> None:
         """Removes a node; its inputs and outputs stay."""

@@ -1,15 +1,15 @@
 """A copy of a program that paddle2onnx can read, with a mark on each tensor that gets a grid.
 
-paddle2onnx 2.x goes through PIR, where variables have no names. So that a ``QuantTable``, which speaks of names, can be
-written into the file it makes, each tensor in question passes through a ``clip`` with bounds no value reaches; the upper
-bound says which mark it is. The marks come out as ``Clip`` nodes, and each becomes the Q/DQ pair of its tensor.
+paddle2onnx 2.x goes through PIR, where variables have no names. So that a ``QuantTable``, which speaks of names, can
+be written into the file it makes, each tensor in question passes through a ``clip`` with bounds no value reaches; the
+upper bound says which mark it is. The marks come out as ``Clip`` nodes, and each becomes the Q/DQ pair of its tensor.
 """
 
 from __future__ import annotations
 
 import zlib  # noqa: F401  (before paddle)
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 

@@ -89,10 +89,12 @@ def _constants_as_initializers(graph: OnnxGraph) -> None:
 def _drop_identities(graph: OnnxGraph) -> None:
     for node in [n for n in graph.nodes if n.op_type == "Identity"]:
         source, out = node.input[0], node.output[0]
-        if out in graph.results:
-            continue
-        graph.replace(out, source)
-        graph.remove(node)
+        if out not in graph.results:
+            graph.replace(out, source)
+            graph.remove(node)
+        elif source in graph.producers and source not in graph.results:
+            graph.remove(node)
+            graph.rename(source, out)
 
 
 def _fold(graph: OnnxGraph) -> None:
@@ -193,12 +195,5 @@ def _rename(graph: OnnxGraph, ends: Any, names: Sequence[str]) -> None:
     for end, name in zip(ends, names):
         if end.name == name or taken(name) or any(e.name == name for e in ends):
             continue
-        for node in graph.nodes:
-            for field in (node.input, node.output):
-                for i, held in enumerate(field):
-                    if held == end.name:
-                        field[i] = name
-        graph.readers[name] = graph.readers.pop(end.name, [])
-        if end.name in graph.producers:
-            graph.producers[name] = graph.producers.pop(end.name)
+        graph.rename(end.name, name)
         end.name = name
