@@ -11,6 +11,7 @@ from slimkit.deploy.lite_interpreter import find_interpreter, install_interprete
 from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
 from slimkit.deploy.size import ModelSize, model_size
 from slimkit.deploy.verify import verify
+from slimkit.deploy.verify_metric import Metric, Top1
 from slimkit.deploy.verify_report import VerifyReport, VerifyRow
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Agreement",
     "Inspection",
     "Latency",
+    "Metric",
     "ModelSize",
+    "Top1",
     "VerifyReport",
     "VerifyRow",
     "compare",

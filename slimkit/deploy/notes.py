@@ -24,27 +24,33 @@ def hazard_notes(row: VerifyRow) -> List[str]:
     return notes
 
 
-def speed_notes(base: VerifyRow, row: VerifyRow) -> List[str]:
-    """Says what was executed and, for each batch size, whether int8 is faster and if not, why."""
+def speed_notes(base: VerifyRow, row: VerifyRow, engine: str = "oneDNN") -> List[str]:
+    """Says what was executed and, for each batch size, whether int8 is faster and if not, why.
+
+    Args:
+        base: the float row of the same runtime.
+        row: the int8 row.
+        engine: what does the runtime's arithmetic.
+    """
     notes = []
     if row.int8_primitives is not None:
         total = row.int8_primitives + (row.float_primitives or 0)
         notes.append(f"{row.int8_primitives} of {total} convolutions and matrix products ran in int8.")
         if row.int8_primitives == 0:
-            notes.append("Nothing ran in int8: the model has no quantize ops that oneDNN recognises.")
+            notes.append(f"Nothing ran in int8: the model has no quantize ops that {engine} recognises.")
     if row.fallback:
         reasons = Counter(item["reason"] for item in row.fallback)
         listed = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
         notes.append(f"Left float: {listed}.")
     for size, ratio in sorted(row.speed_ratio.items()):
         if ratio < NOT_FASTER:
-            notes.append(f"int8 is not faster at batch {size} ({ratio:.2f}x): {_why_slow(row, size)}.")
+            notes.append(f"int8 is not faster at batch {size} ({ratio:.2f}x): {_why_slow(row, size, engine)}.")
         else:
             notes.append(f"int8 is {ratio:.2f}x as fast as float at batch {size}.")
     return notes
 
 
-def _why_slow(row: VerifyRow, size: int) -> str:
+def _why_slow(row: VerifyRow, size: int, engine: str) -> str:
     profile, latency = row.profile.get(size), row.latency.get(size)
     if not profile:
         return "the profile is not known"
@@ -56,7 +62,7 @@ def _why_slow(row: VerifyRow, size: int) -> str:
         if inside < 0.6 * whole:
             return (
                 f"about {100 * (1 - inside / whole):.0f}% of the time is the runtime's own cost per op and ops outside "
-                f"oneDNN (oneDNN worked {inside:.2f} of {whole:.2f} ms)"
+                f"{engine} ({engine} worked {inside:.2f} of {whole:.2f} ms)"
             )
     if left > compute:
         return f"most arithmetic stayed float ({left:.2f} ms against {compute:.2f} ms in int8)"

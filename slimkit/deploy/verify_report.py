@@ -19,15 +19,17 @@ class VerifyRow:
         runtime: key of ``RUNTIMES``.
         title: the runtime and mode for people.
         precision: "float", "simulated", "int8", or "float on the int8 grid".
-        accuracy: the metric, 0..1 for top-1; None without labels or where nothing could run.
+        accuracy: the headline metric, a fraction; None without labels or where nothing could run.
+        metrics: all the metric says, the headline included.
         size_bytes: on disk, in this runtime's own format.
         latency: batch size -> latency.
         speed_ratio: batch size -> float's time over this one's (above 1 is faster), None for the float row.
-        against_float: agreement with the float model on the same runtime.
+        against_float: agreement with the float model on the same runtime, over all outputs together.
+        outputs_against_float: the same for each output, where there are several.
         against_simulated: agreement with the simulated quantized model (what training saw).
         int8_primitives: compute primitives executed in int8 in one inference; None where it cannot be known.
         float_primitives: the same, in float.
-        profile: batch size -> kind of work -> ms in one inference, as oneDNN reports it.
+        profile: batch size -> kind of work -> ms in one inference, as the runtime reports it.
         fallback: compute ops left float: op, weight, reason.
         hazards: int8 ops whose result the runtime is known to get wrong.
         notes: plain sentences.
@@ -38,10 +40,12 @@ class VerifyRow:
     title: str
     precision: str
     accuracy: Optional[float] = None
+    metrics: Dict[str, float] = field(default_factory=dict)
     size_bytes: Optional[int] = None
     latency: Dict[int, Latency] = field(default_factory=dict)
     speed_ratio: Dict[int, float] = field(default_factory=dict)
     against_float: Optional[Agreement] = None
+    outputs_against_float: List[Agreement] = field(default_factory=list)
     against_simulated: Optional[Agreement] = None
     int8_primitives: Optional[int] = None
     float_primitives: Optional[int] = None
@@ -60,18 +64,19 @@ class VerifyRow:
         for name in ("against_float", "against_simulated"):
             agreement = getattr(self, name)
             values[name] = agreement.to_dict() if agreement else None
+        values["outputs_against_float"] = [agreement.to_dict() for agreement in self.outputs_against_float]
         return values
 
 
 @dataclass
 class VerifyReport:
-    """All rows of a verification; the first is the float model.
+    """All rows of a verification: for each runtime the float model first, then the quantized one.
 
     Attributes:
         rows: one per model and runtime.
         samples: how many were run.
         threads: CPU threads for latency.
-        metric: the accuracy's name.
+        metric: the headline metric's name, None without labels.
         machine: CPU model and instruction set.
     """
 
@@ -84,6 +89,10 @@ class VerifyReport:
     def row(self, runtime: str, precision: str) -> Optional[VerifyRow]:
         """Returns the row of a runtime and precision, or None."""
         return next((row for row in self.rows if (row.runtime, row.precision) == (runtime, precision)), None)
+
+    def base(self, row: VerifyRow) -> Optional[VerifyRow]:
+        """Returns the float row that ``row`` is compared with: that of its own runtime."""
+        return self.row(row.runtime, "float")
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready values."""

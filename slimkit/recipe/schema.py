@@ -91,7 +91,7 @@ class VerifySection(Section):
 
     paddle_inference: Wanted = Field("require", description="Run Paddle Inference's oneDNN int8 path on the test set.")
     lite: Wanted = Field("auto", description="Convert with Paddle-Lite's opt for arm and x86, and run x86.")
-    images: int = Field(2000, ge=1, description="Test images to verify on, at most; they are held in memory.")
+    images: int = Field(2000, ge=1, description="Test images to verify on, at most.")
     batch_sizes: List[int] = Field(default_factory=lambda: [1, 8], min_length=1, description="Batch sizes to time.")
     latency_seconds: float = Field(
         1.0, ge=0, description="How long each model is timed at each batch size, about; 0: not at all."

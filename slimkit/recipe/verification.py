@@ -44,19 +44,24 @@ class Subject:
     trained: List[np.ndarray]
     lite_file: str
 
-    def samples(self) -> Tuple[List[Feed], List[np.ndarray]]:
-        """Returns the feeds and labels of the first ``verify.images`` test images."""
-        feeds: List[Feed] = []
-        labels: List[np.ndarray] = []
+    def __iter__(self) -> Iterator[Tuple[Feed, np.ndarray]]:
+        """The feeds and labels of the first ``verify.images`` test images, read anew, a batch at a time."""
         left = self.settings.images
         for feed in self.batches():
             size = min(len(feed["label"]), left)
-            feeds.append({self.image: feed[self.image][:size]})
-            labels.append(feed["label"][:size])
+            yield {self.image: feed[self.image][:size]}, feed["label"][:size]
             left -= size
             if left <= 0:
                 break
-        return feeds, labels
+
+    def reference(self) -> Iterator[np.ndarray]:
+        """The trained model's outputs for the same images."""
+        left = self.settings.images
+        for outputs in self.trained:
+            yield outputs[:left]
+            left -= min(len(outputs), left)
+            if left <= 0:
+                break
 
 
 def check_available(settings: VerifySection) -> None:
@@ -86,20 +91,16 @@ def verify_exported(subject: Subject) -> List[RuntimeResult]:
     there = [name for name in wanted if name not in missing]
     results: List[RuntimeResult] = []
     if there:
-        feeds, labels = subject.samples()
         try:
             report = verify(
                 subject.float_model,
                 {"paddle": subject.exported, "lite-x86": subject.plain, "lite-arm": subject.plain},
-                feeds, labels, runtimes=there,
-                reference=[outputs[: len(label)] for outputs, label in zip(subject.trained, labels)],
-                batch_sizes=settings.batch_sizes, threads=settings.threads,
-                latency_seconds=settings.latency_seconds,
+                subject, runtimes=there, reference=subject.reference(), batch_sizes=settings.batch_sizes,
+                threads=settings.threads, latency_seconds=settings.latency_seconds,
             )  # fmt: skip
             if any(row.runtime == "lite-arm" and row.error is None for row in report.rows):
                 get_runtime("lite-arm").export(subject.plain, subject.lite_file)
-            samples = sum(len(label) for label in labels)
-            results = [_result(row, samples, subject.activation_bits) for row in report.rows]
+            results = [_result(row, report.samples, subject.activation_bits) for row in report.rows]
         except SlimkitError as error:
             results = [
                 RuntimeResult(runtime=name, title=_title(name), model="int8", status="failed", reason=str(error))

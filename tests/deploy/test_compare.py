@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from slimkit.deploy.compare import compare, top1
+from slimkit.deploy.compare import OutputsCounter, compare
 from slimkit.errors import DataError
 
 
@@ -40,6 +40,36 @@ def test_shapes_must_match():
         compare([np.zeros((2, 3))], [np.zeros((2, 4))])
 
 
-def test_top1_takes_both_label_shapes():
-    scores = [np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[0.3, 0.7]])]
-    assert top1(scores, [np.array([[1], [1]]), np.array([1])]) == pytest.approx(2 / 3)
+def test_sequences_agree_step_by_step():
+    scores = np.random.RandomState(0).randn(2, 5, 12)
+    other = scores.copy()
+    other[1, 3] = -other[1, 3]
+    assert compare([other], [scores]).top1 == 9 / 10
+    assert compare([other[:, :, :4]], [scores[:, :, :4]]).top1 is None  # boxes
+
+
+def test_infinities():
+    masked = np.array([[1.0, -np.inf, 2.0]])
+    assert compare([masked], [masked]).relative == 0
+    broken = compare([masked], [np.ones((1, 3))])
+    assert broken.max_abs == np.inf and broken.to_dict()["max_abs"] is None
+
+
+def test_several_outputs():
+    rng = np.random.RandomState(1)
+    a, b = [rng.randn(4, 2, 3, 3), rng.randn(4, 6)], [rng.randn(4, 2, 3, 3), rng.randn(4, 6)]
+    counter = OutputsCounter()
+    counter.add([x[:1] for x in a], [x[:1] for x in b])
+    counter.add([x[1:] for x in a], [x[1:] for x in b])
+    flat = [np.concatenate([x.ravel() for x in values]) for values in (a, b)]
+    found = counter.result()
+    assert found.relative == pytest.approx(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
+    assert found.top1 == np.mean(a[1].argmax(1) == b[1].argmax(1)) and found.samples == 4
+    each = [compare([x], [y]) for x, y in zip(a, b)]
+    assert [e.cosine for e in counter.each()] == [pytest.approx(e.cosine) for e in each]
+
+
+def test_detections_of_different_number_are_a_problem_not_an_error():
+    counter = OutputsCounter()
+    counter.add([np.zeros((3, 6))], [np.zeros((2, 6))])
+    assert counter.result() is None and "(3, 6)" in counter.problem

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 from slimkit.deploy import verify
-from slimkit.deploy.batches import one_batch
+from slimkit.deploy.batches import Samples, check_shapes, one_batch
 from slimkit.deploy.notes import hazard_notes, speed_notes
 from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
-from slimkit.deploy.verify import ratio
+from slimkit.deploy.verify_latency import ratio
 from slimkit.deploy.verify_report import VerifyRow
-from slimkit.errors import ConfigError, DataError
+from slimkit.deploy.verify_run import run_side_by_side
+from slimkit.deploy.verify_runtimes import VERIFIERS
+from slimkit.errors import ConfigError, DataError, ModelError
 
-from .conftest import INPUT
+from .conftest import INPUT, SHAPE, WEIGHT
+from .programs import Builder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_notes_warn_of_the_hazard(fc_report):
 def test_report_is_json(fc_report):
     read = json.loads(json.dumps(fc_report.to_dict()))
     assert read["rows"][2]["speed_ratio"].keys() == {"1", "3"}
-    assert read["metric"] == "top-1"
+    assert read["metric"] == "top1"
 
 
 def test_model_that_int8_refuses_is_reported_not_raised(models):
@@ -52,35 +55,116 @@ def test_model_that_int8_refuses_is_reported_not_raised(models):
     assert report.row("paddle", "simulated").error is None and report.metric is None
 
 
+class Counting:
+    """A metric that counts what it is given."""
+
+    def __init__(self):
+        self.seen = []
+
+    def update(self, outputs, labels):
+        assert isinstance(outputs, list)
+        self.seen.append((outputs[0].shape, list(labels)))
+
+    def result(self):
+        return {"recall": 0.5, "hmean": 100.0 + len(self.seen)}
+
+
 def test_metric_and_reference_of_the_caller(models):
-    reference = [np.zeros((2, 16), "float32")]
+    reference = [np.zeros((1, 16), "float32"), [np.zeros((1, 16), "float32")]]
     report = verify(
         models["fc"],
         models["fc"],
         [[INPUT[:1]], {"x": INPUT[1:]}],
-        [np.zeros(1), np.zeros(1)],
-        metric=lambda outputs, labels: 100.0 + len(outputs),
-        reference=[reference[0][:1], reference[0][1:]],
+        [["a"], ["b"]],
+        metric=Counting,
+        reference=(batch for batch in reference),
         latency_seconds=0,
-        metric_name="hmean",
+        headline="hmean",
     )
     assert report.rows[0].accuracy == 102 and report.metric == "hmean"
+    assert report.rows[0].metrics == {"recall": 0.5, "hmean": 102}
     assert report.row("paddle", "int8").against_simulated.relative == 1  # the reference is all zeros
+
+
+def test_reference_of_fewer_batches():
+    with pytest.raises(DataError, match="fewer batches in reference"):
+        run_side_by_side([], Samples([INPUT, INPUT]), 1, reference=[np.zeros(1)])
+
+
+class Stream:
+    """A data set that is read anew each time, in batches of different shapes, and never held."""
+
+    def __init__(self, sides=(10, 14)):
+        self.sides, self.passes = sides, 0
+
+    def __iter__(self):
+        self.passes += 1
+        for index, side in enumerate(self.sides):
+            yield {"x": np.random.RandomState(index).randn(2, 4, side, side).astype("float32")}, None
+
+
+def test_shapes_may_differ_between_batches(tmp_path):
+    prefixes = []
+    for name, weight in (("float", lambda b: b.param("w", WEIGHT)), ("int8", lambda b: b.weight(WEIGHT, "w"))):
+        builder = Builder()
+        x = "x" if name == "float" else builder.qdq("x", 4.0, "a")
+        prefixes.append(builder.save(tmp_path / name, [-1, 4, -1, -1], builder.conv(x, weight(builder), "out")))
+    stream = Stream()
+    report = verify(*prefixes, stream, latency_seconds=0.02, batch_sizes=(3,))
+    int8 = report.row("paddle", "int8")
+    assert report.samples == 4 and int8.against_float.samples == 4 and int8.against_float.sqnr_db > 30
+    assert int8.error is None and int8.latency[3].median_ms > 0 and report.metric is None
+    assert stream.passes > 1
+
+
+def test_nan_outputs_are_said(models):
+    bad = np.full_like(INPUT, np.nan)
+    report = verify(models["float"], models["onnx"], [(INPUT, None), (bad, None)], latency_seconds=0)
+    row = report.row("paddle", "float")
+    assert row.error.startswith("The outputs hold NaN on Paddle Inference, float, so there is no accuracy")
+    assert row.accuracy is None and row.size_bytes > 0 and report.samples == 4
+
+
+def test_corrupt_and_missing_models(models, tmp_path):
+    (tmp_path / "m.pdmodel").write_bytes(open(models["onnx"] + ".pdmodel", "rb").read()[:100])
+    (tmp_path / "m.pdiparams").write_bytes(b"12")
+    with pytest.raises(ModelError, match=r"m\.pdmodel"):
+        verify(models["float"], tmp_path / "m", [INPUT])
+    with pytest.raises(ModelError, match="nowhere"):
+        verify(tmp_path / "nowhere", models["onnx"], [INPUT])
+
+
+def test_a_runtime_that_fails_leaves_the_others(models, monkeypatch):
+    from slimkit.deploy import lite
+    from slimkit.errors import RuntimeFailedError
+
+    def refuses(*args, **kwargs):
+        raise RuntimeFailedError("Paddle-Lite refused it.")
+
+    monkeypatch.setattr(lite, "convert", refuses)
+    report = verify(models["float"], models["onnx"], [INPUT], runtimes=("lite-x86", "paddle"), latency_seconds=0)
+    assert [row.runtime for row in report.rows] == ["lite-x86"] * 2 + ["paddle"] * 3
+    assert [row.error for row in report.rows] == ["Paddle-Lite refused it."] * 2 + [None] * 3
+    assert report.base(report.row("paddle", "int8")) is report.row("paddle", "float")
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
         ({"samples": []}, DataError, "no samples"),
-        ({"labels": []}, DataError, "1 batches of samples and 0 of labels"),
+        ({"samples": iter([INPUT])}, DataError, "read only once"),
+        ({"labels": []}, DataError, "Batch 0 has samples but no labels"),
         ({"labels": [np.zeros(5)]}, DataError, "2 samples and 5 labels"),
-        ({"quant_prefix": {"lite-arm": "m"}}, DataError, "for 'paddle' is needed"),
+        ({"samples": [(INPUT, np.zeros(5))]}, DataError, "2 samples and 5 labels"),
+        ({"quantized": {"lite-arm": "m"}}, DataError, "one for 'paddle' is needed"),
         ({"runtimes": ["padle"]}, ConfigError, "did you mean 'paddle'"),
+        ({"samples": [INPUT[:, :3]]}, DataError, r"\(2, 3, 10, 10\), but .* takes \(any, 4, 10, 10\)"),
+        ({"samples": [{"y": INPUT}]}, DataError, "no array for input 'x'"),
     ],
 )
 def test_wrong_arguments(models, arguments, error, says):
     with pytest.raises(error, match=says):
-        verify(models["float"], **{"quant_prefix": models["onnx"], "samples": [INPUT], **arguments})
+        verify(models["float"], **{"quantized": models["onnx"], "samples": [INPUT], "latency_seconds": 0, **arguments})
 
 
 @pytest.mark.lite
@@ -110,9 +194,21 @@ def test_missing_lite_is_an_error_in_its_rows(models, monkeypatch):
 
 def test_one_batch_repeats_what_there_is():
     x = np.arange(6).reshape(3, 2)
-    assert one_batch([{"x": x}], 5)["x"][:, 0].tolist() == [0, 2, 4, 0, 2]
-    assert one_batch([x[:1], x[1:]], 2)[0].tolist() == x[:2].tolist()
-    assert len(one_batch([[x, x]], 1)) == 2
+    assert one_batch(Samples([{"x": x}]), 5)["x"][:, 0].tolist() == [0, 2, 4, 0, 2]
+    assert one_batch(Samples([x[:1], x[1:]]), 2)[0].tolist() == x[:2].tolist()
+    assert len(one_batch(Samples([[x, x]]), 1)) == 2
+
+
+def test_one_batch_keeps_to_the_first_shape():
+    batches = Samples([np.zeros((1, 2)), np.ones((1, 2)), np.ones((1, 3))])
+    assert one_batch(batches, 3)[0][:, 0].tolist() == [0, 1, 0]
+
+
+def test_shapes_of_empty_and_fitting_batches():
+    check_shapes(INPUT, {"x": SHAPE}, "m")
+    check_shapes(INPUT, {"x": [1, -1, -1, -1]}, "m")
+    with pytest.raises(DataError, match="shape"):
+        check_shapes(INPUT[:0], {"x": SHAPE}, "m")
 
 
 def test_ratio_is_the_median_of_rounds():
@@ -154,7 +250,8 @@ def test_hazards_are_counted_not_repeated():
     assert hazard_notes(found) == ["Distrust the int8 result of 9 pool2d ops (first: p0): shared scale."]
 
 
-def test_every_runtime_has_the_members():
+def test_every_runtime_has_the_members_and_is_verified():
+    assert set(RUNTIMES) <= set(VERIFIERS)
     for name in RUNTIMES:
         runtime = get_runtime(name)
         assert runtime.NAME == name
