@@ -89,7 +89,7 @@ def verify(
             contender.prepare(Path(folder))
         count = run_side_by_side(contenders, stream, threads, reference)
         for contender in contenders:
-            contender.finish(headline)
+            contender.finish(count, headline)
         for group in by_runtime(contenders).values():
             measure(group, stream, threads, batch_sizes, latency_seconds)
     rows = [contender.row for contender in contenders]

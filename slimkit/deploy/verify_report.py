@@ -34,6 +34,8 @@ class VerifyRow:
         hazards: int8 ops whose result the runtime is known to get wrong.
         notes: plain sentences.
         error: why there are no numbers, when there are none.
+        unavailable: whether that is because the runtime is not installed.
+        samples: how many were run.
     """
 
     runtime: str
@@ -54,6 +56,8 @@ class VerifyRow:
     hazards: List[Dict[str, str]] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
     error: Optional[str] = None
+    unavailable: bool = False
+    samples: int = 0
 
     def to_dict(self) -> Dict[str, Any]:
         """JSON-ready values."""

@@ -15,7 +15,7 @@ from slimkit.deploy.session import Feed, WorkerSession
 from slimkit.deploy.verify_metric import MetricFactory, headline_of
 from slimkit.deploy.verify_report import VerifyRow
 from slimkit.deploy.verify_runtimes import Prepared, Variant, Verifier
-from slimkit.errors import DataError, SlimkitError
+from slimkit.errors import DataError, RuntimeFailedError, RuntimeUnavailableError, SlimkitError
 
 __all__ = ["Contender", "run_side_by_side"]
 
@@ -59,7 +59,7 @@ class Contender:
         try:
             self.prepared = self.verifier.prepare(self.model, self.variant, folder)
         except SlimkitError as error:
-            self.row.error = str(error)
+            self._fail(error)
             return
         row, prepared = self.row, self.prepared
         row.size_bytes, row.notes = prepared.size_bytes, list(prepared.notes)
@@ -74,7 +74,7 @@ class Contender:
             self._session = self.verifier.open(self.verifier.threads(threads), pin=False)
             self.verifier.load(self._session, "model", self.prepared.path, self.variant)
         except SlimkitError as error:
-            self._fail(str(error))
+            self._fail(error)
 
     def run(self, feed: Feed) -> Optional[Outputs]:
         """Runs a batch; None when the row has failed, now or before.
@@ -89,15 +89,16 @@ class Contender:
         except DataError:
             raise
         except SlimkitError as error:
-            self._fail(str(error))
+            self._fail(error)
             return None
         bad = next((i for i, output in enumerate(outputs) if output.dtype.kind == "f" and np.isnan(output).any()), None)
         if bad is not None:
             which = "The outputs hold" if len(outputs) == 1 else f"Output {bad} holds"
-            self._fail(
+            sentence = (
                 f"{which} NaN on {self.row.title}, so there is no accuracy; check the data's normalisation, and the "
                 "weights and scales of the model."
             )
+            self._fail(RuntimeFailedError(sentence))
             return None
         return outputs
 
@@ -113,11 +114,12 @@ class Contender:
         if simulated is not None and self.variant.quantized and self.share_simulation:
             self._to_simulated.add(outputs, simulated)
 
-    def finish(self, headline: Optional[str]) -> None:
-        """Writes what was found into the row."""
+    def finish(self, samples: int, headline: Optional[str]) -> None:
+        """Writes what was found over so many samples into the row."""
         if not self.runs:
             return
         row = self.row
+        row.samples = samples
         if self._labelled:
             row.metrics = {name: float(value) for name, value in self._metric.result().items()}
             row.accuracy = headline_of(row.metrics, headline)
@@ -133,8 +135,9 @@ class Contender:
             self._session.close()
             self._session = None
 
-    def _fail(self, sentence: str) -> None:
-        self.row.error = sentence
+    def _fail(self, error: SlimkitError) -> None:
+        self.row.error = str(error)
+        self.row.unavailable = isinstance(error, RuntimeUnavailableError)
         self.close()
 
 
