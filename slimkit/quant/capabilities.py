@@ -7,10 +7,11 @@ quantized only loses accuracy, and one that it computes wrongly is named with th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Callable, Collection, Dict, Mapping, Optional, Tuple
 
 from slimkit.errors import ConfigError, nearest
 from slimkit.ir.graph import GraphOp
+from slimkit.quant import onednn_conditions as onednn
 
 __all__ = ["CAPABILITIES", "Capability", "Refusal", "capability"]
 
@@ -32,6 +33,9 @@ class Capability:
         activation_bits, weight_bits: widths that run.
         per_tensor_ops: op types whose weight may have one scale only.
         refusals: further conditions, see :data:`Refusal`.
+        weight_only: conditions under which only the weight lies on a grid: the file is as small, and the op is computed
+            in float.
+        slots: op type -> which input slots of an op lie on a grid; absent: all.
         float_reasons: op type -> why it stays float on this runtime, for the report.
     """
 
@@ -45,11 +49,24 @@ class Capability:
     weight_bits: Tuple[int, ...] = (8,)
     per_tensor_ops: Tuple[str, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
+    weight_only: Tuple[Refusal, ...] = ()
+    slots: Mapping[str, Callable[[GraphOp], Collection[str]]] = field(default_factory=dict)
     float_reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 CAPABILITIES: Dict[str, Capability] = {
-    "paddle": Capability("paddle", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
+    # Paddle Inference on x86, oneDNN. Products with a matrix become 1x1 convolutions (LegalizeOnednn). A convolution
+    # and the residual add behind it are one op, which runs in integers when the residual and the sum lie on grids; the
+    # sum does when it is read by a quantized op, so the average pool at the end of a network reads a grid too.
+    "paddle": Capability(
+        "paddle",
+        weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),
+        activation_ops=("elementwise_add", "pool2d"),
+        refusals=(onednn.not_a_residual, onednn.not_behind_a_residual),
+        weight_only=(onednn.one_pixel, onednn.no_matrix_of_rows),
+        slots={"elementwise_add": onednn.residual_slots},
+        float_reasons={"conv2d_transpose": "Paddle's oneDNN int8 has no conv2d_transpose"},
+    ),
     "onnx": Capability(
         "onnx",
         weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),

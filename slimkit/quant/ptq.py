@@ -22,6 +22,8 @@ from slimkit.ir.model import Model
 from slimkit.numerics.histogram import AbsHistogram
 from slimkit.quant.calibrate import observe
 from slimkit.quant.capabilities import capability
+from slimkit.quant.passes.factor_gate import FactorGate
+from slimkit.quant.passes.fold_forward import FoldForward
 from slimkit.quant.passes.fold_linear import FoldLinear
 from slimkit.quant.passes.remove_identity import RemoveIdentity
 from slimkit.quant.ptq_config import PtqConfig
@@ -98,7 +100,9 @@ def prepare(model: Model, config: Optional[PtqConfig] = None) -> Model:
     with legacy_ir():
         graph = Graph(prepared.program, for_test=True)
         RemoveIdentity(prepared.fetches).apply(graph)
+        FactorGate(prepared.fetches).apply(graph)
         if settings.fold_batch_norm:
+            FoldForward(prepared.scope, prepared.fetches).apply(graph)
             FoldLinear(prepared.scope, prepared.fetches).apply(graph)
         prepared.program = graph.to_program()
     return prepared

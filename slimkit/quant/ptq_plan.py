@@ -7,7 +7,7 @@ from typing import Collection, Dict, List, Mapping, Optional, Tuple
 
 from slimkit.errors import ConfigError, ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
-from slimkit.quant.capabilities import Capability
+from slimkit.quant.capabilities import Capability, Refusal
 from slimkit.quant.config import QuantConfig
 from slimkit.quant.ops import ACTIVATION_OPS, WEIGHT_OPS
 from slimkit.quant.ptq_config import PtqConfig
@@ -84,8 +84,15 @@ def make_plan(graph: Graph, capability: Capability, config: PtqConfig, results: 
         plan.unused_rules += selection.unused_rules
         plan.skipped += [row for row in selection.skipped if not row["reason"].startswith(_BIAS)]
         for item in selection.chosen:
-            reason = next((why for refuse in capability.refusals for why in [refuse(item.op)] if why), None)
+            reason = _refused(capability.refusals, item.op)
+            stored = _refused(capability.weight_only, item.op) if reason is None and item.weight is not None else None
+            if stored is not None:
+                item.activations = []
+                plan.skipped.append(_skip(item.op, stored))
             if reason is None:
+                chosen = capability.slots.get(item.op.type)
+                wanted = chosen(item.op) if chosen is not None else None
+                item.activations = [a for a in item.activations if wanted is None or a[0] in wanted]
                 plan.ops.append(_planned(item, capability, config, results))
             elif item.weight is not None:
                 plan.skipped.append(_skip(item.op, reason))
@@ -93,6 +100,11 @@ def make_plan(graph: Graph, capability: Capability, config: PtqConfig, results: 
     if not plan.ops:
         raise ModelError(nothing_quantized(settings, plan.skipped))
     return plan
+
+
+def _refused(refusals: Collection[Refusal], op: GraphOp) -> Optional[str]:
+    """The first reason that any refusal gives."""
+    return next((reason for refuse in refusals for reason in [refuse(op)] if reason), None)
 
 
 def _check(capability: Capability, config: PtqConfig) -> None:
