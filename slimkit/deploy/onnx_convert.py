@@ -15,8 +15,8 @@ from slimkit.ir.model import Model
 
 __all__ = ["OPSET", "can_convert", "converted"]
 
-#: The first opset whose DequantizeLinear takes one scale a channel.
-OPSET = 13
+#: From 13 on, DequantizeLinear takes one scale a channel; from 14 on there is HardSwish, one op that reads its input once.
+OPSET = 14
 REMEDY = "pip install 'slimkit[onnx]'"
 
 

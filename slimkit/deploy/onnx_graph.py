@@ -61,6 +61,13 @@ class OnnxGraph:
         self.constants[name] = np.asarray(value)
         return name
 
+    def shared_constant(self, name: str, value: np.ndarray) -> str:
+        """An initializer of this name and value: the one that is there, or a new one."""
+        held = self.constants.get(name)
+        if held is not None and held.dtype == value.dtype and np.array_equal(held, value) and held.shape == value.shape:
+            return name
+        return self.add_constant(name, value)
+
     def add_node(self, op: str, inputs: List[str], output: str, before: Optional[Any] = None, **attrs: Any) -> Any:
         """Adds a node with one output, named after it, before a node or at the end."""
         from onnx import helper

@@ -7,7 +7,7 @@ step ``s_x * s_w``. Source: the ONNX operator specification, QuantizeLinear-13 a
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ __all__ = ["activation_grid", "write_grids"]
 LAYOUT = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten")
 #: Ops with an int32 bias as their third input: the axis of the weight that runs along the bias.
 BIASED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
+#: Ops whose results are values of their input.
+CHOOSING = ("MaxPool", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten", "Slice")
+AS_WIDE = 0.02  # of the range that a narrower grid may clip and still count as wide enough
 TINY = np.float32(1e-12)  # stands for a step of 0, which QuantizeLinear divides by
 LARGEST_BIAS = 2.0**30
 
@@ -35,7 +38,8 @@ def write_grids(graph: OnnxGraph, table: QuantTable, marks: Sequence[Mark]) -> N
         ModelError: a grid that ONNX cannot say, or a tensor that the conversion has lost.
     """
     nodes = find_marks(graph)
-    for mark in marks:
+    place = {node.output[0]: i for i, node in enumerate(graph.nodes)}
+    for mark in sorted(marks, key=lambda m: place[nodes[m.number].output[0]] if m.number in nodes else -1):
         node = nodes.get(mark.number)
         if node is None:
             raise ModelError(
@@ -50,7 +54,12 @@ def write_grids(graph: OnnxGraph, table: QuantTable, marks: Sequence[Mark]) -> N
             _write_activation(graph, node, params)
     for node in list(graph.nodes):
         if node.op_type in BIASED and len(node.input) == 3:
-            _write_bias(graph, node)
+            _write_bias(graph, node, node, node.input[2])
+        elif node.op_type == "MatMul":
+            _write_added_bias(graph, node)
+    for node in list(graph.nodes):
+        if node.op_type == "GlobalAveragePool":
+            _mean_of_float(graph, node)
     graph.drop_unread()
 
 
@@ -90,12 +99,44 @@ def _write_activation(graph: OnnxGraph, mark: Any, params: QuantParams) -> None:
         low, high = (-params.qmax, params.qmax) if params.symmetric else (-int(zero), params.qmax - int(zero))
         ends = [graph.add_constant(f"{name}.{k}", np.float32(v * step)) for k, v in (("low", low), ("high", high))]
         source = graph.add_node("Clip", [source, *ends], graph.fresh(f"{name}.clipped"), before=mark).output[0]
-    scale = graph.add_constant(f"{name}.step", np.float32(step))
-    point = graph.add_constant(f"{name}.zero", zero)
+    scale, point = _grid_before(graph, source, params) or (
+        graph.add_constant(f"{name}.step", np.float32(step)),
+        graph.shared_constant(f"zero.uint8.{zero}", np.asarray(zero)),
+    )
     q = graph.add_node("QuantizeLinear", [source, scale, point], graph.fresh(f"{name}.q"), before=mark)
     graph.add_node("DequantizeLinear", [q.output[0], scale, point], graph.fresh(f"{name}.dq"), before=mark)
     graph.replace(out, graph.nodes[_position(graph, mark) - 1].output[0])
     graph.remove(mark)
+
+
+def _grid_before(graph: OnnxGraph, tensor: str, params: QuantParams) -> Optional[List[str]]:
+    """Step and zero point of the grid that a tensor's values lie on already, behind ops that only choose among values.
+
+    There its own grid, if it is as wide, would round a second time, and ONNX Runtime would leave the op float.
+    """
+    node = graph.producers.get(tensor)
+    while node is not None and node.op_type in CHOOSING:
+        node = graph.producers.get(node.input[0])
+    if node is None or node.op_type != "DequantizeLinear" or node.input[0] in graph.constants:
+        return None
+    held = [graph.constants[name] for name in node.input[1:]]
+    ends = [(np.array([0, 255]) - float(zero)) * float(step) for step, zero in (held, activation_grid(params))]
+    widest = np.abs(ends[0]).max()
+    covered = np.all(np.abs(np.clip(ends[0], *ends[1]) - ends[0]) <= AS_WIDE * widest)
+    return list(node.input[1:]) if covered and params.bits == 8 else None
+
+
+def _mean_of_float(graph: OnnxGraph, node: Any) -> None:
+    """The average of a float tensor as ReduceMean, which runs in the channels-last order of the integer ops around it.
+
+    GlobalAveragePool makes ONNX Runtime transpose the whole tensor before it.
+    """
+    maker = graph.producers.get(node.input[0])
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        return
+    made = graph.add_node("ReduceMean", [node.input[0]], node.output[0], before=node, axes=[2, 3], keepdims=1)
+    graph.remove(node)
+    graph.producers[made.output[0]] = made
 
 
 def _position(graph: OnnxGraph, node: Any) -> int:
@@ -116,9 +157,7 @@ def _write_weight(graph: OnnxGraph, mark: Any, params: QuantParams) -> None:
     graph.remove(mark)
 
 
-def _store(
-    graph: OnnxGraph, tensor: str, q: np.ndarray, channel: np.ndarray, params: QuantParams, mark: Any
-) -> None:
+def _store(graph: OnnxGraph, tensor: str, q: np.ndarray, channel: np.ndarray, params: QuantParams, mark: Any) -> None:
     """Makes ``tensor`` come from integers; ops that only move numbers are done on these.
 
     Args:
@@ -143,8 +182,9 @@ def _store(
     if axis is None:
         steps, zeros = steps[0], zeros[0]
     names = [
-        graph.add_constant(f"{params.tensor}.{kind}", value)
-        for kind, value in (("int", q.astype(np.int8)), ("step", steps), ("zero", zeros))
+        graph.add_constant(f"{params.tensor}.int", q.astype(np.int8)),
+        graph.add_constant(f"{params.tensor}.step", steps),
+        graph.shared_constant(f"zero.{params.tensor}" if np.any(zeros) else f"zero.int8.{zeros.size}", zeros),
     ]
     out = graph.fresh(f"{params.tensor}.dq")
     graph.add_node("DequantizeLinear", names, out, before=mark, **({} if axis is None else {"axis": axis}))
@@ -166,31 +206,46 @@ def _axis(channel: np.ndarray, params: QuantParams) -> Optional[int]:
     )
 
 
-def _write_bias(graph: OnnxGraph, node: Any) -> None:
+def _write_added_bias(graph: OnnxGraph, product: Any) -> None:
+    """The constant added to a product: ONNX Runtime makes both a Gemm, which is integer only with an int32 bias."""
+    readers = graph.readers.get(product.output[0], [])
+    if len(readers) == 1 and readers[0].op_type == "Add":
+        other = next((name for name in readers[0].input if name in graph.constants), None)
+        if other is not None and graph.constants[other].ndim == 1:
+            _write_bias(graph, product, readers[0], other)
+
+
+def _write_bias(graph: OnnxGraph, product: Any, adder: Any, name: str) -> None:
     """The bias as int32 of step ``s_x * s_w``, where input and weight are integers.
 
     A weight whose step is so small that the bias would not fit into 32 bits gets a larger one: such a channel is its
     bias.
+
+    Args:
+        product: reads input and weight.
+        adder: reads the bias; the product itself, or the Add behind it.
+        name: the bias.
     """
-    bias = graph.constants.get(node.input[2])
-    x, w = (graph.producers.get(name) for name in node.input[:2])
+    bias = graph.constants.get(name)
+    x, w = (graph.producers.get(name) for name in product.input[:2])
     if bias is None or any(n is None or n.op_type != "DequantizeLinear" for n in (x, w)):
         return
     x_step, w_step = graph.constants.get(x.input[1]), graph.constants[w.input[1]]
     per_channel = w_step.ndim == 1 and w_step.size == bias.size
-    if x_step is None or not (w_step.ndim == 0 or per_channel):
+    if x.input[0] in graph.constants or w.input[0] not in graph.constants or not (w_step.ndim == 0 or per_channel):
         return
     if np.any(np.abs(bias) > LARGEST_BIAS * x_step * w_step):
         w_step = _widen(graph, w, np.abs(bias) / np.float32(LARGEST_BIAS * x_step))
-    step = np.broadcast_to(x_step * w_step, bias.shape) if per_channel else x_step * w_step
+    step = np.asarray(x_step * w_step, np.float32)
     q = np.round(bias.astype(np.float64) / step).astype(np.int32)
     names = [
-        graph.add_constant(f"{node.input[2]}.{kind}", value)
-        for kind, value in (("int", q), ("step", step.astype(np.float32)), ("zero", np.zeros(step.shape, np.int32)))
+        graph.add_constant(f"{name}.int", q),
+        graph.add_constant(f"{name}.step", step),
+        graph.shared_constant(f"zero.int32.{step.size}", np.zeros(step.shape, np.int32)),
     ]
-    out = graph.fresh(f"{node.input[2]}.dq")
-    graph.add_node("DequantizeLinear", names, out, before=node, **({"axis": 0} if per_channel else {}))
-    graph.read_instead(node, node.input[2], out)
+    out = graph.fresh(f"{name}.dq")
+    graph.add_node("DequantizeLinear", names, out, before=adder, **({"axis": 0} if per_channel else {}))
+    graph.read_instead(adder, name, out)
 
 
 def _widen(graph: OnnxGraph, w: Any, least: np.ndarray) -> np.ndarray:
@@ -206,5 +261,3 @@ def _widen(graph: OnnxGraph, w: Any, least: np.ndarray) -> np.ndarray:
         name = graph.add_constant(w.input[i], value)
         graph.read_instead(w, w.input[i], name)
     return new
-
-
