@@ -7,7 +7,7 @@ be fetched at all, are seen in every turn.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 import numpy as np
 
@@ -139,24 +139,39 @@ class Taps:
         for name, number in numbers.items():
             _ACTIVE[number] = self._caller(self._taps[name])
         found = set(self._fed)
+        wanted = set(numbers) - found
+        inner = self._program.blocks[1:]
+        carried = {name for b in inner for op in b.ops for name in op.input_arg_names if name not in b.vars}
         for block in self._program.blocks:
-            for index in range(len(block.ops) - 1, -1, -1):
-                for name in dict.fromkeys(block.ops[index].output_arg_names):
-                    if name not in numbers or name in self._fed:
-                        continue
+            for index, names in sorted(self._places(block, wanted, carried).items(), reverse=True):
+                for name in names:
                     found.add(name)
                     attrs = {
                         "forward_callable_id": _slot(numbers[name]),
                         "backward_callable_id": -1,
                         "backward_skip_vars": [],
                     }
-                    block._insert_op(
-                        index + 1, type="py_func", inputs={"X": [name]}, outputs={"Out": []}, attrs=attrs
-                    )
+                    block._insert_op(index, type="py_func", inputs={"X": [name]}, outputs={"Out": []}, attrs=attrs)
         lost = [name for name in numbers if name not in found]
         if lost:
             self.close()
             raise ModelError(f"The variable '{lost[0]}' is not computed by the program, so it cannot be watched.")
+
+    @staticmethod
+    def _places(block: Any, wanted: Set[str], carried: Set[str]) -> Dict[int, List[str]]:
+        """Index of an op -> the tensors to watch before it: behind what computes them; what is carried from turn to
+        turn of a loop, which its body computes once more than it reads, before the first op that reads it."""
+        places: Dict[int, List[str]] = {}
+        read: Set[str] = set()
+        for index, op in enumerate(block.ops):
+            for name in dict.fromkeys(op.input_arg_names):
+                if name in wanted & carried - read and not op.has_attr("sub_block"):
+                    places.setdefault(index, []).append(name)
+                    read.add(name)
+            for name in dict.fromkeys(op.output_arg_names):
+                if name in wanted - carried:
+                    places.setdefault(index + 1, []).append(name)
+        return places
 
     def _caller(self, tap: Tap) -> Callable[[Any], None]:
         def call(tensor: Any) -> None:

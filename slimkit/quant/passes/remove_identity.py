@@ -1,4 +1,7 @@
-"""Pass: ops that change nothing at inference are taken out: dropout, ``scale`` by one, ``assign``."""
+"""Pass: ops that change nothing at inference are taken out: dropout, ``scale`` by one, ``assign``.
+
+What carries a value between blocks (a loop's variable, which its body assigns to) stays.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,15 @@ class RemoveIdentity:
     def apply(self, graph: Graph) -> Dict[str, int]:
         """Edits the graph in place; returns the type of each op removed -> how many."""
         counts: Dict[str, int] = {}
+        named = [{var.name for var in part.vars()} for part in graph.all_graphs()]
+        carried = {name for i, names in enumerate(named) for other in named[i + 1 :] for name in names & other}
         for part in graph.all_graphs():
             for op in part.ops("dropout", "scale", "assign"):
                 x, out = op.input_var("X"), op.output_var("Out")
-                if x is None or out is None or out.name in self.keep or not _is_identity(op):
+                if x is None or out is None or out.name in self.keep | carried or not _is_identity(op):
                     continue
                 if len(part.vars(out.name)) > 1 or len(part.vars(x.name)) > 1 or x.dtype != out.dtype:
-                    continue  # written in place: a loop's variable
+                    continue  # written in place
                 kind = op.type  # an op that has been removed cannot be asked any more
                 part.replace_all_uses(out, x)
                 part.remove_op(op)
