@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import typing
-from typing import Any, List, Type
+from typing import Any, List, Sequence, Type
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from slimkit.recipe import ptq_report
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_messages import section_of
 from slimkit.recipe.run_report import (
@@ -53,6 +54,39 @@ print(report.result("int8", "paddle").top1)
 ```
 """
 
+_PTQ_HEAD = """\
+# report.json of `slimkit ptq`
+
+`slimkit ptq` leaves `report.json` beside `report.html`: the same figures, for machines. This page is
+written by `python tools/gen_config_docs.py` from `slimkit.recipe.ptq_report`.
+
+`schema_version` is {version}. It goes up when a field changes its meaning or goes away; fields may be added
+without that. To read a report with its types:
+
+```python
+from slimkit.recipe.ptq_report import PtqRunReport
+
+report = PtqRunReport.model_validate_json(open("output/rec_int8/report.json").read())
+for result in report.results:
+    print(result.title, result.model, result.metrics, result.size_ratio, result.speed_ratio)
+```
+"""
+
+_REPORT_PARTS = (RunReport, RuntimeResult, LayerResult, Histogram, SkippedOp, Curves)
+_PTQ_PARTS = (
+    ptq_report.PtqRunReport,
+    ptq_report.DeployedResult,
+    ptq_report.Closeness,
+    ptq_report.Timing,
+    ptq_report.RuntimePlan,
+    ptq_report.PlannedLayer,
+    SkippedOp,
+    ptq_report.TensorGrid,
+    ptq_report.GridRange,
+    Histogram,
+    ptq_report.LayerError,
+)
+
 _TYPES = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "null", Any: "any"}
 _BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
 
@@ -67,9 +101,18 @@ def render_config_docs() -> str:
 
 def render_report_docs() -> str:
     """Returns the description of ``report.json`` as Markdown."""
-    parts = [_REPORT_HEAD.format(version=SCHEMA_VERSION)]
-    for part in (RunReport, RuntimeResult, LayerResult, Histogram, SkippedOp, Curves):
-        title = "The report" if part is RunReport else f"`{part.__name__}`"
+    return _report_docs(_REPORT_HEAD.format(version=SCHEMA_VERSION), _REPORT_PARTS)
+
+
+def render_ptq_report_docs() -> str:
+    """Returns the description of the ``report.json`` of ``slimkit ptq`` as Markdown."""
+    return _report_docs(_PTQ_HEAD.format(version=ptq_report.PTQ_SCHEMA_VERSION), _PTQ_PARTS)
+
+
+def _report_docs(head: str, schema: Sequence[Type[BaseModel]]) -> str:
+    parts = [head]
+    for part in schema:
+        title = "The report" if part is schema[0] else f"`{part.__name__}`"
         parts += [f"## {title}", "", _first_paragraph(part), "", "| field | type | meaning |", "| --- | --- | --- |"]
         parts += [f"| `{key}` | {_type(item)} | {_meaning(item)} |" for key, item in part.model_fields.items()]
         parts.append("")
@@ -77,7 +120,11 @@ def render_report_docs() -> str:
 
 
 #: File in docs/ -> what it must hold.
-PAGES = {"config.md": render_config_docs, "report.md": render_report_docs}
+PAGES = {
+    "config.md": render_config_docs,
+    "report.md": render_report_docs,
+    "ptq_report.md": render_ptq_report_docs,
+}
 
 
 def _section(name: str, field: FieldInfo, level: int) -> List[str]:

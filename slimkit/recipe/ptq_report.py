@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Literal, Optional
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slimkit.files import atomic_write
 from slimkit.recipe.run_report import Histogram, SkippedOp
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "RuntimePlan",
     "TensorGrid",
     "Timing",
+    "write_ptq_report",
 ]
 
 PTQ_SCHEMA_VERSION = 1
@@ -182,3 +185,15 @@ class PtqRunReport(_Part):
     def accuracy(self, item: Optional[DeployedResult]) -> Optional[float]:
         """Returns a result's headline metric, None where there is none."""
         return item.metrics.get(self.headline) if item is not None and self.headline else None
+
+
+def write_ptq_report(report: PtqRunReport, folder: Union[str, Path]) -> List[str]:
+    """Writes ``report.html`` and ``report.json`` into a folder; returns their paths.
+
+    Raises:
+        SlimkitError: a file cannot be written.
+    """
+    from slimkit.recipe.ptq_html import render
+
+    pages = {"report.html": render(report), "report.json": report.model_dump_json(indent=1)}
+    return [str(atomic_write(Path(folder) / name, text.encode())) for name, text in pages.items()]

@@ -127,6 +127,7 @@ def histogram(
     title: str,
     before: Optional[float] = None,
     after: Optional[float] = None,
+    ranges: Sequence[Tuple[str, float, float]] = (),
     size: Tuple[int, int] = (260, 110),
 ) -> str:
     """Returns a small histogram on a logarithmic count axis with clipping thresholds.
@@ -136,13 +137,15 @@ def histogram(
         low, high: outer edges.
         title: what it shows.
         before, after: symmetric thresholds; lines at plus and, where there are values, at minus.
+        ranges: (class, low, high) of further ranges; a line at the low end only where there are values below zero.
         size: width and height of the view box.
     """
     width, height = size
     left, right, top, bottom = 4, 4, 6, 18
-    marks = [m for m in (before, after) if m is not None and math.isfinite(m)]
-    x_low = min([low, *(-m for m in marks)]) if low < 0 else 0.0
-    x_high = max([high, *marks])
+    symmetric = [(css, -t, t) for css, t in (("before", before), ("after", after)) if t is not None]
+    drawn = [(css, a, b) for css, a, b in [*symmetric, *ranges] if math.isfinite(a) and math.isfinite(b)]
+    x_low = min([low, *(a for _, a, _ in drawn)]) if low < 0 else 0.0
+    x_high = max([high, *(b for _, _, b in drawn)])
     if x_high <= x_low:
         x_high = x_low + 1.0
     pad = (x_high - x_low) * 0.02
@@ -161,11 +164,10 @@ def histogram(
         outline.append(f"V{y:.1f}H{sx(low + (index + 1) * step):.1f}")
     parts.append(f'<path class="bar" d="{"".join(outline)}V{base}Z"/>')
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{base}" y2="{base}"/>')
-    for css, mark in (("before", before), ("after", after)):
-        for sign in (-1, 1) if low < 0 else (1,):
-            if mark is not None and math.isfinite(mark):
-                x = sx(sign * mark)
-                parts.append(f'<line class="{css}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{base}"/>')
+    for css, a, b in drawn:
+        for value in (a, b) if low < 0 else (b,):
+            x = sx(value)
+            parts.append(f'<line class="{css}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{base}"/>')
     for value in ticks(x_low, x_high, 4):
         anchor = "start" if sx(value) < left + 12 else "end" if sx(value) > width - right - 12 else "middle"
         x = sx(value)
