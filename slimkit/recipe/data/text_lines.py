@@ -131,15 +131,16 @@ class TextLines(Dataset):
         return dict(super().report(), fonts=names, difficulty=self._difficulty)
 
 
-def fit_line(image: np.ndarray) -> np.ndarray:
-    """Resizes to 48 pixels high, keeping the ratio, and at most 192 wide: PP-OCR's own first step.
+def fit_line(image: np.ndarray, size: Tuple[int, int] = INPUT_SIZE) -> np.ndarray:
+    """Resizes to a height, keeping the ratio up to a width: PP-OCR's own first step.
 
     Args:
         image: uint8 (H, W, 3).
+        size: height and greatest width.
 
     Returns:
-        uint8 (48, W', 3), with W' = min(192, ceil(48 W / H)).
+        uint8 (height, W', 3), with W' = min(width, ceil(height W / H)).
     """
-    height, width = INPUT_SIZE
+    height, width = size
     wanted = min(width, math.ceil(height * image.shape[1] / image.shape[0]))
     return cv2.resize(image, (wanted, height))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from slimkit.recipe.data.text_corpus import random_text
 
-__all__ = ["LineRenderer"]
+__all__ = ["LineRenderer", "MakeText", "degrade"]
 
 # Chosen once, so that at difficulty 1 PP-OCR's float direction classifier is about as often right as on
 # the photographs of its published experiment (94.0 %).
 UNIT = 1.17
+
+MakeText = Callable[[str, np.random.Generator], str]
 
 
 class LineRenderer:
@@ -35,20 +37,28 @@ class LineRenderer:
         self._local = threading.local()  # a FreeType face is for one thread
 
     def line(self, generator: np.random.Generator, upside_down: bool) -> np.ndarray:
+        """Renders one line; see :meth:`line_and_text`."""
+        return self.line_and_text(generator, upside_down)[0]
+
+    def line_and_text(
+        self, generator: np.random.Generator, upside_down: bool = False, make_text: MakeText = random_text
+    ) -> Tuple[np.ndarray, str]:
         """Renders one line.
 
         Args:
             generator: every choice comes from it.
+            make_text: (script, generator) -> the text.
             upside_down: turn the line by 180 degrees, before blur, noise and light, which know no up.
 
         Returns:
-            uint8 (H, W, 3), blue-green-red, about as high as the text.
+            uint8 (H, W, 3), blue-green-red, about as high as the text; and the text.
         """
-        mask = self._warp(self._text_mask(generator), generator)
+        ink, text = self.text_mask(generator, make_text)
+        mask = self._warp(ink, generator)
         image = self._colour(mask, generator)
         if upside_down:
             image = np.ascontiguousarray(image[::-1, ::-1])
-        return self._degrade(image, generator)
+        return degrade(image, generator, self._difficulty), text
 
     def _font(self, path: Path, size: int):
         from PIL import ImageFont
@@ -60,14 +70,14 @@ class LineRenderer:
             cache[path, size] = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
         return cache[path, size]
 
-    def _text_mask(self, generator: np.random.Generator) -> np.ndarray:
-        """Draws the text: float32 (H, W), 1 on ink, with margins; characters may be spaced out or thick."""
+    def text_mask(self, generator: np.random.Generator, make_text: MakeText) -> Tuple[np.ndarray, str]:
+        """Draws a text: float32 (H, W), 1 on ink, with margins; characters may be spaced out or thick."""
         from PIL import Image, ImageDraw
 
         scripts = sorted(self._fonts)
         script = scripts[int(generator.integers(len(scripts)))]
         files = self._fonts[script]
-        text = random_text(script, generator)
+        text = make_text(script, generator)
         size = 2 * int(generator.integers(14, 25))
         font = self._font(files[int(generator.integers(len(files)))], size)
         spacing = int(generator.integers(0, max(1, size // 4))) if generator.random() < 0.2 else 0
@@ -81,7 +91,7 @@ class LineRenderer:
             draw.text((x, size / 2), part, font=font, fill=255, stroke_width=stroke)
             x += step
         mask = np.asarray(canvas, np.float32) / 255
-        return _trim(mask, generator, size)
+        return _trim(mask, generator, size), text
 
     def _warp(self, mask: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Tilts, shears and turns into perspective: each corner moves, up to a part of the height."""
@@ -129,25 +139,38 @@ class LineRenderer:
             paper += (0.4 * strength * np.sin(place * 2 * np.pi / period))[:, :, None].astype(np.float32)
         return paper
 
-    def _degrade(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Loses resolution, blurs, adds noise and JPEG's artefacts."""
-        hard = self._difficulty
-        if hard and generator.random() < 0.6:
-            image = _lose_resolution(image, generator.uniform(48 / (1 + 3.2 * hard), 48))
-        if hard and generator.random() < 0.5:
-            image = cv2.GaussianBlur(image, (0, 0), max(0.1, generator.uniform(0, 0.05 * hard) * image.shape[0]))
-        if hard and generator.random() < 0.2:
-            length = max(1, int(generator.uniform(0.05, 0.2) * hard * image.shape[0]))
-            kernel = np.zeros((length, length), np.float32)
-            kernel[length // 2 if generator.random() < 0.7 else slice(None), :] = 1
-            image = cv2.filter2D(image, -1, kernel / kernel.sum())
-        if hard and generator.random() < 0.6:
-            image = image + generator.normal(0, generator.uniform(0, 14 * hard), image.shape).astype(np.float32)
-        ready = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-        if hard and generator.random() < 0.5:
-            quality = int(np.clip(generator.uniform(95 - 70 * hard, 95), 5, 95))
-            ready = cv2.imdecode(cv2.imencode(".jpg", ready, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-        return ready
+
+def degrade(
+    image: np.ndarray, generator: np.random.Generator, hard: float, line_height: Optional[float] = None
+) -> np.ndarray:
+    """Loses resolution, blurs, adds noise and JPEG's artefacts.
+
+    Args:
+        image: float32 (H, W, 3).
+        generator: every choice comes from it.
+        hard: how much; 0: nothing.
+        line_height: of the text, in pixels; None: the image is one line.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    unit = image.shape[0] if line_height is None else line_height
+    if hard and generator.random() < 0.6:
+        image = _lose_resolution(image, generator.uniform(48 / (1 + 3.2 * hard), 48) / unit)
+    if hard and generator.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), max(0.1, generator.uniform(0, 0.05 * hard) * unit))
+    if hard and generator.random() < 0.2:
+        length = max(1, int(generator.uniform(0.05, 0.2) * hard * unit))
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2 if generator.random() < 0.7 else slice(None), :] = 1
+        image = cv2.filter2D(image, -1, kernel / kernel.sum())
+    if hard and generator.random() < 0.6:
+        image = image + generator.normal(0, generator.uniform(0, 14 * hard), image.shape).astype(np.float32)
+    ready = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    if hard and generator.random() < 0.5:
+        quality = int(np.clip(generator.uniform(95 - 70 * hard, 95), 5, 95))
+        ready = cv2.imdecode(cv2.imencode(".jpg", ready, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return ready
 
 
 def _trim(mask: np.ndarray, generator: np.random.Generator, size: int) -> np.ndarray:
@@ -158,13 +181,12 @@ def _trim(mask: np.ndarray, generator: np.random.Generator, size: int) -> np.nda
     return np.pad(ink, ((top, bottom), (left, right)))
 
 
-def _lose_resolution(image: np.ndarray, height: float) -> np.ndarray:
-    """Makes the line ``height`` pixels high and back, as if it had been small in the photograph."""
+def _lose_resolution(image: np.ndarray, factor: float) -> np.ndarray:
+    """Makes the image smaller by a factor and back, as if it had been small in the photograph."""
     rows, columns = image.shape[:2]
-    if height >= rows:
+    if factor >= 1:
         return image
-    factor = height / rows
-    small = (max(4, round(columns * factor)), max(4, round(height)))
+    small = (max(4, round(columns * factor)), max(4, round(rows * factor)))
     return cv2.resize(
         cv2.resize(image, small, interpolation=cv2.INTER_AREA),
         (columns, rows),
