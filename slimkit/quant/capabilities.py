@@ -62,7 +62,7 @@ CAPABILITIES: Dict[str, Capability] = {
         "paddle",
         weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),
         activation_ops=("elementwise_add", "pool2d"),
-        refusals=(onednn.not_a_residual, onednn.not_behind_a_residual),
+        refusals=(onednn.both_computed, onednn.not_a_residual, onednn.not_behind_a_residual),
         weight_only=(onednn.one_pixel, onednn.no_matrix_of_rows),
         slots={"elementwise_add": onednn.residual_slots},
         float_reasons={"conv2d_transpose": "Paddle's oneDNN int8 has no conv2d_transpose"},

@@ -9,7 +9,14 @@ from typing import Optional, Tuple
 from slimkit.ir.graph import GraphOp, GraphVar
 from slimkit.quant.ops import WEIGHT_OPS
 
-__all__ = ["no_matrix_of_rows", "not_a_residual", "not_behind_a_residual", "one_pixel", "residual_slots"]
+__all__ = [
+    "both_computed",
+    "no_matrix_of_rows",
+    "not_a_residual",
+    "not_behind_a_residual",
+    "one_pixel",
+    "residual_slots",
+]
 
 #: Numbers of a weight above which integers pay even for a single pixel. Below, quantizing the pixel costs more than the
 #: product: each op of the legacy executor takes about 25 us, the float product of 512 x 512 numbers as long.
@@ -42,6 +49,14 @@ def no_matrix_of_rows(op: GraphOp) -> Optional[str]:
     if x is not None and len(x.shape) == 2 and not op.attr("trans_x", False) and not op.attr("transpose_X", False):
         return None
     return "Paddle's oneDNN int8 reads the weight scales of a product over more than rows along the wrong axis"
+
+
+def both_computed(op: GraphOp) -> Optional[str]:
+    """Products of two activations, as in attention."""
+    y = op.input_var("Y") if op.type in ("mul", "matmul", "matmul_v2") else None
+    if y is None or y.persistable:
+        return None
+    return "both its inputs are computed: the products of attention are small, and integers cost more than they save"
 
 
 def not_a_residual(op: GraphOp) -> Optional[str]:

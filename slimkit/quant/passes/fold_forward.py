@@ -1,8 +1,8 @@
 """Pass: a scalar factor and shift in front of products become part of the products' weights and biases.
 
 PP-LCNetV3, the backbone of PP-OCRv4, has ``a * hard_swish(x) + b`` with two learned numbers in front of almost every
-convolution: two passes over the feature map, which no runtime fuses. ``W (a x + b)`` is ``(a W) x + b sum(W)``. The shift
-moves only into products that do not pad: zeros around the map are zeros of ``a x + b``, not of ``x``. There
+convolution: two passes over the feature map, which no runtime fuses. ``W (a x + b)`` is ``(a W) x + b sum(W)``. The
+shift moves only into products that do not pad: zeros around the map are zeros of ``a x + b``, not of ``x``. There
 the factor moves alone, ``W (a x + b) = (a W) (x + b / a)``.
 
 ``FoldLinear`` goes afterwards and joins the biases that appear here with what follows.
