@@ -15,7 +15,7 @@ from slimkit.ir.model import Model
 
 __all__ = ["OPSET", "can_convert", "converted"]
 
-#: From 13 on, DequantizeLinear takes one scale a channel; from 14 on there is HardSwish, one op that reads its input once.
+#: Since 13 DequantizeLinear takes one scale a channel; since 14 there is HardSwish, one op that reads its input once.
 OPSET = 14
 REMEDY = "pip install 'slimkit[onnx]'"
 

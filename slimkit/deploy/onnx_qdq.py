@@ -227,10 +227,11 @@ def _write_bias(graph: OnnxGraph, product: Any, adder: Any, name: str) -> None:
         name: the bias.
     """
     bias = graph.constants.get(name)
-    x, w = (graph.producers.get(name) for name in product.input[:2])
-    if bias is None or any(n is None or n.op_type != "DequantizeLinear" for n in (x, w)):
+    makers = [graph.producers[n] for n in product.input[:2] if n in graph.producers]
+    if bias is None or [maker.op_type for maker in makers] != ["DequantizeLinear"] * 2:
         return
-    x_step, w_step = graph.constants.get(x.input[1]), graph.constants[w.input[1]]
+    x, w = makers
+    x_step, w_step = graph.constants[x.input[1]], graph.constants[w.input[1]]
     per_channel = w_step.ndim == 1 and w_step.size == bias.size
     if x.input[0] in graph.constants or w.input[0] not in graph.constants or not (w_step.ndim == 0 or per_channel):
         return

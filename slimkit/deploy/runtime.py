@@ -88,6 +88,7 @@ class RuntimeRow:
 
 RUNTIMES: Dict[str, RuntimeRow] = {
     "paddle": RuntimeRow("slimkit.deploy.paddle_inference", "Paddle Inference (oneDNN)", True, (8,)),
+    "onnx": RuntimeRow("slimkit.deploy.onnx_runtime", "ONNX Runtime", True, (8,)),
     "lite-x86": RuntimeRow("slimkit.deploy.lite:X86", "Paddle-Lite, x86", True, ()),
     "lite-arm": RuntimeRow("slimkit.deploy.lite:ARM", "Paddle-Lite, ARM", False, (8,)),
 }
