@@ -6,7 +6,7 @@ is allowed and the nearest valid key.
 
 from __future__ import annotations
 
-from typing import Sequence, Type, TypeVar
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -27,18 +27,26 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> RecipeConfig:
     return load_as(RecipeConfig, path, overrides)
 
 
-def load_as(schema: Type[C], path: str, overrides: Sequence[str] = ()) -> C:
+def load_as(
+    schema: Type[C],
+    path: Optional[str],
+    overrides: Sequence[str] = (),
+    flags: Optional[Mapping[str, Tuple[str, Any]]] = None,
+) -> C:
     """Reads, overrides and validates a config file.
 
     Args:
         schema: what to validate against.
-        path: the YAML file.
+        path: the YAML file; None: everything comes from flags and overrides.
+        flags: dotted key -> (the flag as it was given, for messages; its value).
         overrides: ``section.key=value`` strings; values are read as YAML (``[1, 2]``, ``null``, ``1e-3``).
 
     Raises:
         ConfigError: one sentence for the first problem, and the count of others.
     """
-    source = read_yaml(path)
+    source = read_yaml(path) if path is not None else Source(files=["the command line"])
+    for key, (flag, value) in (flags or {}).items():
+        _set(source, key.split("."), value, flag)
     for text in overrides:
         _override(source, text)
     try:
@@ -60,7 +68,10 @@ def _override(source: Source, text: str) -> None:
         raise ConfigError(
             f"{place}: the value {raw!r} is not valid YAML; quote it, as in -o '{name}=\"...\"'."
         ) from None
-    parts = name.split(".")
+    _set(source, name.split("."), value, place)
+
+
+def _set(source: Source, parts: List[str], value: Any, place: str) -> None:
     into = source.values
     for depth, part in enumerate(parts[:-1], 1):
         child = into[part] = {} if into.get(part) is None else into[part]

@@ -57,6 +57,11 @@ class Screen:
         self.end()
         self.console.print(f"\n[bold cyan]{number}/{len(STEPS)}[/]  [bold]{STEPS[number - 1]}[/]")
 
+    def heading(self, text: str) -> None:
+        """Prints the heading of a step of another kind of run."""
+        self.end()
+        self.console.print(f"\n[bold cyan]{escape(text)}[/]")
+
     def fact(self, name: str, value: Any) -> None:
         """Prints one fact under a step."""
         self._row(f"[dim]{escape(name)}[/]", str(value))
