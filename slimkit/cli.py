@@ -17,7 +17,11 @@ __all__ = ["main"]
 EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 
 #: Subcommands that are modules with ``add_parser(commands)`` and ``run(arguments) -> int``.
-COMMAND_MODULES: Tuple[str, ...] = ("slimkit.recipe.ptq_command", "slimkit.recipe.export_command")
+COMMAND_MODULES: Tuple[str, ...] = (
+    "slimkit.recipe.ptq_command",
+    "slimkit.recipe.export_command",
+    "slimkit.recipe.verify_command",
+)
 
 _DESCRIPTION = "Compress PaddlePaddle models and run what was exported on the runtime it is for."
 _EPILOG = """\

@@ -45,6 +45,8 @@ class ReadQuantized(ExtractTable):
         self.integers: Set[str] = set()
         self.seen: Dict[str, QuantParams] = {}
         self.own: Dict[GraphOp, Tuple[str, QuantParams]] = {}
+        if not graph.sub_graphs:
+            _name_apart(graph)
         for part in graph.all_graphs():
             self.integers.update(fold_integer_casts(self.scope, part))
             self.seen.update(RemoveObservers(self.scope, self.results).apply(part))
@@ -107,6 +109,19 @@ class ReadQuantized(ExtractTable):
         if out.name in self.results:
             graph.insert_op("assign", {"X": out}, {"Out": graph.new_version(out)})
         return params, x, out
+
+
+def _name_apart(graph: Graph) -> None:
+    """A variable written twice gets a name for each value: PaddleSlim's files scale their results in place, twice,
+    and converters that read a program through PIR abort on it."""
+    for name in {var.name for var in graph.vars() if not var.persistable}:
+        for number, version in enumerate(graph.vars(name)[:-1]):
+            writer = version.producer
+            if writer is not None:
+                new = graph.create_var(f"{name}.{number}", version.shape, version.dtype)
+                graph.replace_output(writer, version, new)
+                graph.replace_all_uses(version, new)
+                graph.drop_unread(version)
 
 
 def _after(op: GraphOp) -> List[GraphVar]:

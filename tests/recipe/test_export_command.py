@@ -1,0 +1,121 @@
+"""``slimkit export``: every runtime's file from a quantized or a float model, and one sentence when it cannot be."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slimkit.cli import main
+from slimkit.deploy.lite import X86
+from slimkit.errors import ConfigError, RuntimeUnavailableError
+from slimkit.ir import Model
+from slimkit.quant.load_quantized import is_quantized, load_quantized
+from slimkit.quant.quantized import Quantized
+from slimkit.quant.table import QuantTable
+from slimkit.recipe import exporters
+from slimkit.recipe.exporters import EXPORTERS, export_for, files_of
+
+ASSETS = Path(__file__).parent.parent / "assets" / "paddleslim_models.zip"
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paddleslim")
+    with zipfile.ZipFile(ASSETS) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(peers):
+    return dict(np.load(peers / "reference.npz"))
+
+
+@pytest.mark.parametrize("name", ["post_old", "dygraph_old"])
+def test_paddle_forms(peers, reference, tmp_path, name):
+    quantized = load_quantized(peers / name)
+    for runtime, marks in {"paddle": "assign", "paddle-onnx": "dequantize_linear", "paddle-old": "fake_"}.items():
+        written = export_for(runtime, quantized, tmp_path / runtime, "cls")
+        assert written == tmp_path / runtime / "cls.pdmodel"
+        assert set(files_of(written)) == {"cls.pdmodel", "cls.pdiparams"}
+        model = Model.load(written)
+        assert any(op.startswith(marks) for op in model.op_counts())
+        np.testing.assert_allclose(model.run([reference["x"]])[0], reference[name], atol=2e-6)
+
+
+def test_onnx(peers, reference, tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("paddle2onnx")
+    for name in ("dygraph_onnx", "dynamic_8"):  # whose results are on grids where the Paddle file has them, or nowhere
+        written = export_for("onnx", load_quantized(peers / name), tmp_path, name)
+        session = ort.InferenceSession(str(written), providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {session.get_inputs()[0].name: reference["x"]})
+        np.testing.assert_allclose(found, reference[name], atol=1e-5)
+
+
+@pytest.mark.lite
+def test_lite(peers, reference, tmp_path):
+    missing = X86.available()
+    if missing:
+        pytest.skip(missing)
+    quantized = load_quantized(peers / "post_old")
+    for runtime in ("lite-arm", "lite-x86"):
+        written = export_for(runtime, quantized, tmp_path / runtime)
+        assert written.name == "model.nb" and files_of(written) == {"model.nb": written.stat().st_size}
+    ((found,),) = X86.run(written, [[reference["x"]]])
+    assert np.abs(found - reference["post_old"]).max() < 0.05
+
+
+def test_float_models_go_through(peers, reference, tmp_path):
+    quantized = Quantized(Model.load(peers / "float"), QuantTable())
+    model = Model.load(export_for("paddle", quantized, tmp_path))
+    assert not is_quantized(model)
+    np.testing.assert_allclose(model.run([reference["x"]])[0], reference["float"], atol=1e-6)
+
+
+def test_the_command(peers, tmp_path, capsys):
+    assert main(["export", str(peers / "dynamic_8"), str(tmp_path), "--to", "paddle-onnx,paddle-old,paddle-onnx"]) == 0
+    out = capsys.readouterr().out
+    assert "5 8-bit weights, 0 activation grids; quantized: conv2d 4, depthwise_conv2d 1" in out
+    assert "float    conv2d_transpose 1: not quantized in the model read" in out
+    assert out.count("written  paddle-onnx:") == 1 and "model.pdiparams" in out and "kB" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["paddle-old", "paddle-onnx"]
+    assert main(["export", str(peers / "float.pdmodel"), str(tmp_path / "f"), "--to", "paddle"]) == 0
+    assert "a float model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["float.pdmodel", "--to", "onx"], r"no runtime 'onx' to export to.*did you mean 'onnx'"),
+        (["float.pdmodel", "--to", ","], r"--to names no runtime; allowed are paddle, "),
+        (["nothing", "--to", "paddle"], r"no model at"),
+    ],
+)
+def test_one_sentence_and_nothing_written(peers, tmp_path, capsys, arguments, sentence):
+    model, *rest = arguments
+    assert main(["export", str(peers / model), str(tmp_path / "out"), *rest]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("slimkit: ") and err.count("\n") == 1 and re.search(sentence, err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_packages_are_told_before_anything_is_written(peers, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SLIMKIT_LITE_PYTHON", str(tmp_path / "no-python"))
+    assert main(["export", str(peers / "float"), str(tmp_path / "out"), "--to", "paddle,lite-arm"]) == 2
+    assert "lite-install" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    row = exporters.EXPORTERS["onnx"]
+    gone = exporters.Exporter(row.write, row.title, lambda: "Exporting to ONNX needs onnx.")
+    monkeypatch.setitem(exporters.EXPORTERS, "onnx", gone)
+    with pytest.raises(RuntimeUnavailableError, match="needs onnx"):
+        export_for("onnx", Quantized(Model.load(peers / "float"), QuantTable()), tmp_path)
+
+
+def test_unknown_runtime(peers, tmp_path):
+    with pytest.raises(ConfigError, match=r"'tpu'.*paddle, paddle-old, paddle-onnx, onnx, lite-arm, lite-x86"):
+        export_for("tpu", Quantized(Model.load(peers / "float"), QuantTable()), tmp_path)
+    assert next(iter(EXPORTERS)) == "paddle"
