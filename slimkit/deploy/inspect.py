@@ -21,7 +21,12 @@ FORMATS = {
     "legacy-old": "Paddle ProgramDesc (.pdmodel), quantized, old format (fake_quantize)",
     "pir": "Paddle 3 PIR program (.json)",
     "nb": "Paddle-Lite model (.nb)",
+    "onnx-float": "ONNX (.onnx), float",
+    "onnx-qdq": "ONNX (.onnx), quantized (QuantizeLinear, DequantizeLinear)",
 }
+
+#: ONNX's names of types that numpy calls otherwise.
+_ONNX_DTYPES = {"float": "float32", "double": "float64"}
 
 #: Op type -> (activation slot, weight slot) of the ops that hold the multiply-adds.
 COMPUTE_OPS: Dict[str, Tuple[str, str]] = {
@@ -102,7 +107,8 @@ def inspect(path: Union[str, Path]) -> Inspection:
     """Describes a model.
 
     Args:
-        path: a prefix, a program file (``.pdmodel``, ``.json``), a ``.nb`` file, or a folder with one model.
+        path: a prefix, a program file (``.pdmodel``, ``.json``), a ``.nb`` or ``.onnx`` file, or a folder with one
+            model.
 
     Returns:
         Format, inputs and outputs, op counts, parameters by dtype, quantized layers and layers left float, size.
@@ -114,7 +120,9 @@ def inspect(path: Union[str, Path]) -> Inspection:
     program_file, parameters = program_and_parameters(path)
     size = model_size(path)
     found = Inspection(str(program_file), "", "", files=size.files, size_bytes=size.total)
-    if parameters is None:
+    if program_file.suffix == ".onnx":
+        _describe_onnx(found, program_file)
+    elif parameters is None:
         _describe_nb(found, program_file)
     elif program_file.suffix == ".json":
         _describe_pir(found, program_file)
@@ -132,6 +140,35 @@ def _describe_nb(found: Inspection, file: Path) -> None:
     found.format = "nb"
     found.kernels = kernels(file.read_bytes())
     found.ops = {op: sum(counts.values()) for op, counts in found.kernels.items()}
+
+
+def _describe_onnx(found: Inspection, file: Path) -> None:
+    from slimkit.deploy.onnx_inspect import OnnxLayer, describe_onnx
+
+    seen = describe_onnx(file)
+    found.ops, found.parameters, found.parameter_bytes = seen.ops, seen.parameters, seen.parameter_bytes
+    found.feeds, found.fetches = (
+        [Tensor(name, _ONNX_DTYPES.get(dtype, dtype), [d if isinstance(d, int) else -1 for d in dims])
+         for name, dtype, dims in ends]
+        for ends in (seen.inputs, seen.outputs)
+    )  # fmt: skip
+    found.quantized = [
+        QuantizedLayer(x.op, x.weight, x.activation_bits, x.weight_bits, x.weight_scheme) for x in seen.quantized
+    ]
+    found.format = "onnx-qdq" if found.quantized else "onnx-float"
+
+    def why(layer: OnnxLayer) -> str:
+        if layer.weight is None:
+            return "a product of two activations"
+        if layer.activation_bits and layer.weight_bits:
+            return "its result lies on no grid, without which ONNX Runtime computes a convolution in float"
+        kept = "its weight is stored in integers but its input lies on no grid: computed in float"
+        return kept if layer.weight_bits else "it was left out when the model was quantized"
+
+    for layer in seen.layers if found.quantized else []:
+        integer = layer.activation_bits and layer.weight_bits and (layer.result_on_grid or layer.op != "Conv")
+        if not integer:
+            found.left_float.append(LeftFloat(layer.op, layer.weight, why(layer)))
 
 
 def _describe_pir(found: Inspection, file: Path) -> None:

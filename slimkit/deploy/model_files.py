@@ -10,6 +10,8 @@ from slimkit.errors import ModelError
 __all__ = ["legacy_pair", "program_and_parameters"]
 
 PROGRAM_SUFFIXES = (".pdmodel", ".json")
+#: Of models in one file, parameters included.
+WHOLE_SUFFIXES = (".nb", ".onnx")
 
 
 def program_and_parameters(path: Union[str, Path]) -> Tuple[Path, Optional[Path]]:
@@ -19,21 +21,24 @@ def program_and_parameters(path: Union[str, Path]) -> Tuple[Path, Optional[Path]
         path: a prefix, a program file, or a folder with one model.
 
     Returns:
-        Absolute paths; the parameters are None for a ``.nb`` file, which holds both.
+        Absolute paths; the parameters are None for a ``.nb`` or ``.onnx`` file, which holds both.
 
     Raises:
         ModelError: nothing is there, a file is empty, or the folder has several models.
     """
     base = Path(path).absolute()
-    if base.is_file() and base.suffix == ".nb":
-        return _not_empty(base), None
     if base.is_dir():
         base = _only_model_in(base)
+    if base.is_file() and base.suffix in WHOLE_SUFFIXES:
+        return _not_empty(base), None
     if base.suffix == ".pdiparams":
         base = base.with_suffix("")
     candidates = [base] if base.suffix in PROGRAM_SUFFIXES else [Path(f"{base}{s}") for s in PROGRAM_SUFFIXES]
     program = next((file for file in candidates if file.is_file()), None)
     if program is None:
+        whole = next((file for file in (Path(f"{base}{s}") for s in WHOLE_SUFFIXES) if file.is_file()), None)
+        if whole is not None:
+            return _not_empty(whole), None
         names = " or ".join(file.name for file in candidates)
         raise ModelError(f"No model is at {path}: {names} is not in {base.parent}; give a prefix, a file or a folder.")
     stem = program.with_suffix("")
@@ -59,8 +64,10 @@ def legacy_pair(path: Union[str, Path], runtime: str) -> Tuple[str, str]:
 
 
 def _only_model_in(folder: Path) -> Path:
-    programs: List[Path] = sorted(f for f in folder.iterdir() if f.suffix in (*PROGRAM_SUFFIXES, ".nb") and f.is_file())
-    with_parameters = [f for f in programs if f.suffix == ".nb" or f.with_suffix(".pdiparams").is_file()]
+    programs: List[Path] = sorted(
+        f for f in folder.iterdir() if f.suffix in (*PROGRAM_SUFFIXES, *WHOLE_SUFFIXES) and f.is_file()
+    )
+    with_parameters = [f for f in programs if f.suffix in WHOLE_SUFFIXES or f.with_suffix(".pdiparams").is_file()]
     if len(with_parameters) != 1:
         found = ", ".join(f.name for f in with_parameters) or "none"
         raise ModelError(f"{folder} should hold one model but has {len(with_parameters)} ({found}); name the file.")

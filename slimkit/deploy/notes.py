@@ -7,8 +7,13 @@ from typing import List
 
 from slimkit.deploy.verify_report import VerifyRow
 
-__all__ = ["hazard_notes", "speed_notes"]
+__all__ = ["NOT_FASTER", "hazard_notes", "speed_notes"]
 
+#: Reason of a fallback -> what to do about it.
+REMEDIES = {
+    "its result has no grid": "ONNX Runtime computes in int8 only between grids; `slimkit ptq --to onnx` puts results on "
+    "grids too."
+}
 NOT_FASTER = 1.05  # float time over int8 time below which int8 counts as not faster
 
 
@@ -42,15 +47,16 @@ def speed_notes(base: VerifyRow, row: VerifyRow, engine: str = "oneDNN") -> List
         reasons = Counter(item["reason"] for item in row.fallback)
         listed = "; ".join(f"{count} because {reason}" for reason, count in reasons.most_common())
         notes.append(f"Left float: {listed}.")
+        notes += [remedy for reason, remedy in REMEDIES.items() if reason in reasons]
     for size, ratio in sorted(row.speed_ratio.items()):
         if ratio < NOT_FASTER:
-            notes.append(f"int8 is not faster at batch {size} ({ratio:.2f}x): {_why_slow(row, size, engine)}.")
+            notes.append(f"int8 is not faster at batch {size} ({ratio:.2f}x): {_why_slow(base, row, size, engine)}.")
         else:
             notes.append(f"int8 is {ratio:.2f}x as fast as float at batch {size}.")
     return notes
 
 
-def _why_slow(row: VerifyRow, size: int, engine: str) -> str:
+def _why_slow(base: VerifyRow, row: VerifyRow, size: int, engine: str) -> str:
     profile, latency = row.profile.get(size), row.latency.get(size)
     if not profile:
         return "the profile is not known"
@@ -61,11 +67,19 @@ def _why_slow(row: VerifyRow, size: int, engine: str) -> str:
         whole = min(latency.median_ms, latency.cpu_ms) if latency.threads == 1 else latency.median_ms
         if inside < 0.6 * whole:
             return (
-                f"about {100 * (1 - inside / whole):.0f}% of the time is the runtime's own cost per op and ops outside "
-                f"{engine} ({engine} worked {inside:.2f} of {whole:.2f} ms)"
+                f"about {100 * (1 - inside / whole):.0f}% of the time is the runtime's own cost per op and what is not "
+                f"in {engine}'s profile ({engine} worked {inside:.2f} of {whole:.2f} ms)"
             )
     if left > compute:
         return f"most arithmetic stayed float ({left:.2f} ms against {compute:.2f} ms in int8)"
+    before = base.profile.get(size, {})
+    arithmetic = before.get("float compute")
+    if arithmetic is not None:
+        others = sum(before.values()) - arithmetic
+        rest = f"quantizing, dequantizing and the other ops take {moved:.2f} ms instead of {others:.2f} ms"
+        if compute + left > 0.95 * arithmetic:
+            return f"its arithmetic takes {compute + left:.2f} ms and float's {arithmetic:.2f} ms: these layers gain nothing"
+        return f"its arithmetic takes {compute + left:.2f} ms instead of {arithmetic:.2f} ms, but {rest}"
     if moved > compute:
         return f"quantizing, dequantizing and float ops between them take {moved:.2f} ms, the int8 ops {compute:.2f} ms"
     return f"the convolutions are too small for int8 to pay ({compute:.2f} ms of arithmetic)"

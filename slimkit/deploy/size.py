@@ -34,7 +34,7 @@ def model_size(path: Union[str, Path]) -> ModelSize:
     """Measures a model on disk.
 
     Args:
-        path: a prefix, a program file, a ``.nb`` file, or a folder with one model.
+        path: a prefix, a program file, a ``.nb`` or ``.onnx`` file, or a folder with one model.
 
     Raises:
         ModelError: there is no such model.

@@ -22,13 +22,14 @@ from slimkit.deploy.verify_metric import MetricFactory, Top1
 from slimkit.deploy.verify_report import VerifyReport
 from slimkit.deploy.verify_run import Contender, by_runtime, run_side_by_side
 from slimkit.deploy.verify_runtimes import verifier
-from slimkit.errors import DataError
+from slimkit.errors import DataError, SlimkitError
 
 __all__ = ["machine", "verify"]
 
 PathLike = Union[str, Path]
-#: A model for all runtimes, or runtime -> its own export; "paddle" serves the runtimes that are not named.
-Models = Union[PathLike, Mapping[str, PathLike]]
+#: A model for all runtimes, or runtime -> its own export, or the error that says why there is none; "paddle" serves the
+#: runtimes that are not named.
+Models = Union[PathLike, Mapping[str, Union[PathLike, SlimkitError]]]
 
 
 def verify(
@@ -50,8 +51,9 @@ def verify(
 
     Args:
         float_model: the float model: prefix of ``.pdmodel``/``.pdiparams``, ``.onnx`` or ``.nb`` file; or runtime ->
-            its form of the model, where "paddle" serves the runtimes that are not there. A runtime that reads another
-            form gets it exported on the fly.
+            its form of the model, where "paddle" serves the runtimes that are not there, and an error stands for a
+            form that could not be made: it becomes the row's. A runtime that reads another form gets it exported on
+            the fly.
         quantized: the quantized model, likewise.
         samples: batches, re-iterable: each ``(feed, labels)`` or a feed; see :class:`slimkit.deploy.batches.Samples`.
         labels: each batch's labels, where the samples do not bring them.
@@ -98,7 +100,7 @@ def verify(
     return VerifyReport(rows, count, threads, named, machine())
 
 
-def _for(models: Models, runtime: str, *, optional: bool = False) -> PathLike:
+def _for(models: Models, runtime: str, *, optional: bool = False) -> Union[PathLike, SlimkitError]:
     """The model as it was exported for a runtime."""
     if not isinstance(models, Mapping):
         return models
@@ -113,6 +115,8 @@ def _check(contenders: Sequence[Contender], samples: Samples) -> None:
     """Refuses models that cannot be read and data that they cannot take, before anything is started."""
     feed = next(iter(samples))[0]
     for model in dict.fromkeys(contender.model for contender in contenders):
+        if isinstance(model, SlimkitError):
+            continue
         inputs = {tensor.name: tensor.shape for tensor in inspect(model).feeds}
         if inputs:
             check_shapes(feed, inputs, str(model))

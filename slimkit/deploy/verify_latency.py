@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from slimkit.deploy.batches import Samples, one_batch
-from slimkit.deploy.notes import hazard_notes, speed_notes
+from slimkit.deploy.notes import NOT_FASTER, hazard_notes, speed_notes
 from slimkit.deploy.runtime import latency_of
 from slimkit.deploy.verify_run import Contender
 from slimkit.errors import RuntimeFailedError, RuntimeUnavailableError
@@ -38,27 +38,39 @@ def measure(
     timed = [contender for contender in running if contender.variant.timed]
     if timed and feeds:
         _latency(timed, feeds, threads, seconds)
-    base = next((contender for contender in contenders if contender.variant.key == "float"), None)
+    base = next((contender for contender in running if contender.variant.key == "float"), None)
     for contender in running:
-        if contender.variant.key == "int8" and base is not None and contender.row.precision == "int8":
-            engine = contender.verifier.engine
-            contender.row.notes += hazard_notes(contender.row) + speed_notes(base.row, contender.row, engine)
+        row = contender.row
+        if contender.variant.key != "int8" or row.precision != "int8" or base is None:
+            continue
+        slow = {size: feeds[size] for size, found in row.speed_ratio.items() if found < NOT_FASTER and row.profile}
+        if slow:
+            base.row.profile = (_executed(base, samples, threads, slow) or {}).get("ms_at", {})
+        row.notes += hazard_notes(row) + speed_notes(base.row, row, contender.verifier.engine)
 
 
 def _evidence(contender: Contender, samples: Samples, threads: int, feeds: Mapping[int, Any]) -> None:
-    row, verifier = contender.row, contender.verifier
-    if contender.prepared is None:
-        return
-    try:
-        found = verifier.evidence(contender.prepared.path, one_batch(samples, 1), threads, feeds)
-    except (RuntimeFailedError, RuntimeUnavailableError) as error:
-        row.notes.append(f"What {verifier.engine} executed could not be profiled: {error}")
-        return
+    row = contender.row
+    found = _executed(contender, samples, threads, feeds)
     if found is None:
         return
     row.int8_primitives, row.float_primitives = found["int8"], found["float"]
     row.fallback, row.hazards = found.get("fallback", []), found.get("hazards", [])
     row.profile = found.get("ms_at", {})
+
+
+def _executed(
+    contender: Contender, samples: Samples, threads: int, feeds: Mapping[int, Any]
+) -> Optional[Dict[str, Any]]:
+    verifier = contender.verifier
+    if contender.prepared is None:
+        return None
+    one = one_batch(samples, 1)
+    try:
+        return verifier.evidence(contender.prepared.path, contender.variant, one, threads, feeds)
+    except (RuntimeFailedError, RuntimeUnavailableError) as error:
+        contender.row.notes.append(f"What {verifier.engine} executed could not be profiled: {error}")
+        return None
 
 
 def _latency(timed: List[Contender], feeds: Mapping[int, Any], threads: int, seconds: float) -> None:

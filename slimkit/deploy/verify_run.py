@@ -28,7 +28,7 @@ class Contender:
     Args:
         verifier: of the runtime.
         variant: which row of it.
-        model: the model as given.
+        model: the model as given, or the error that says why there is none.
         metric: makes a metric, None when there are no labels.
         share_simulation: whether the simulated model is this model simulated.
     """
@@ -56,6 +56,9 @@ class Contender:
 
     def prepare(self, folder: Path) -> None:
         """Makes the runtime's own form of the model; a failure becomes the row's ``error``."""
+        if isinstance(self.model, SlimkitError):
+            self._fail(self.model)
+            return
         try:
             self.prepared = self.verifier.prepare(self.model, self.variant, folder)
         except SlimkitError as error:

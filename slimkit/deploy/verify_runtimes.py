@@ -111,9 +111,21 @@ class Verifier:
         """Loads a prepared model into a worker under ``key``."""
         self.runtime.load(session, key, path, variant.mode)
 
-    def evidence(self, path: Path, feed: Feed, threads: int, also: Mapping[int, Feed]) -> Optional[Dict[str, Any]]:
+    def evidence(
+        self, path: Path, variant: Variant, feed: Feed, threads: int, also: Mapping[int, Feed]
+    ) -> Optional[Dict[str, Any]]:
         """What was executed: see the runtime's ``executed_precision``; None where it cannot be known."""
         return self.runtime.executed_precision(path, feed, threads=threads, also=also)
+
+
+class PaddleVerifier(Verifier):
+    """Paddle Inference, whose int8 is a mode of the runtime."""
+
+    def evidence(
+        self, path: Path, variant: Variant, feed: Feed, threads: int, also: Mapping[int, Feed]
+    ) -> Optional[Dict[str, Any]]:
+        int8 = variant.mode == "int8"
+        return self.runtime.executed_precision(path, feed, int8=int8, threads=threads, also=also)
 
 
 class LiteVerifier(Verifier):
@@ -142,7 +154,7 @@ class LiteVerifier(Verifier):
     def _describe(self, found: Prepared, made: Any, variant: Variant) -> None:
         from slimkit.deploy import lite
 
-        if made.arithmetic == lite.ON_GRID:
+        if made.arithmetic == lite.ON_GRID or (variant.quantized and self.runs_here and not made.int8_kernels):
             found.precision = "float on the int8 grid"
             found.notes.append(
                 f"Paddle-Lite's x86 int8 kernels are wrong, so x86 gets {lite.ON_GRID}; it is neither smaller nor "
@@ -168,7 +180,9 @@ class LiteVerifier(Verifier):
     def load(self, session: WorkerSession, key: str, path: Path, variant: Variant) -> None:
         session.load(key, model=str(path))
 
-    def evidence(self, path: Path, feed: Feed, threads: int, also: Mapping[int, Feed]) -> Optional[Dict[str, Any]]:
+    def evidence(
+        self, path: Path, variant: Variant, feed: Feed, threads: int, also: Mapping[int, Feed]
+    ) -> Optional[Dict[str, Any]]:
         return None
 
 
@@ -187,7 +201,7 @@ def _read(path: Path) -> bytes:
 
 #: Runtime -> makes its verifier.
 VERIFIERS: Dict[str, Callable[[], Verifier]] = {
-    "paddle": lambda: Verifier(
+    "paddle": lambda: PaddleVerifier(
         "paddle",
         "Paddle Inference",
         "oneDNN",
@@ -198,7 +212,7 @@ VERIFIERS: Dict[str, Callable[[], Verifier]] = {
         ),
         (".pdmodel",),
     ),
-    "onnx": lambda: Verifier("onnx", "ONNX Runtime", "ONNX Runtime's kernels", (_FLOAT, _INT8), (".onnx",)),
+    "onnx": lambda: Verifier("onnx", "ONNX Runtime", "ONNX Runtime", (_FLOAT, _INT8), (".onnx",)),
     "lite-x86": lambda: LiteVerifier("lite-x86", "Paddle-Lite x86", "Paddle-Lite", (_FLOAT, _LITE_INT8), (".nb",)),
     "lite-arm": lambda: LiteVerifier(
         "lite-arm", "Paddle-Lite ARM (converted, not run)", "Paddle-Lite", (_FLOAT, _LITE_INT8), (".nb",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from slimkit.recipe.run_report import SkippedOp
 
@@ -79,9 +79,17 @@ def skipped_groups(skipped: Sequence[SkippedOp]) -> List[Dict[str, Any]]:
     ]
 
 
-def facts_line(values: Dict[str, Any]) -> str:
-    """Returns a dict as "key value, key value", without what is empty."""
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items() if value not in ("", None, []))
+def facts_line(values: Mapping[str, Any]) -> str:
+    """Returns a dict as "key value, key value", without what is empty; dicts within it are taken apart."""
+    parts = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            inner = facts_line(value)
+            parts += [f"{key.replace('_', ' ')}: {inner}"] if inner else []
+        elif value not in ("", None, []):
+            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+            parts.append(f"{key.replace('_', ' ')} {text}")
+    return ", ".join(parts)
 
 
 def facts(rows: Sequence[Tuple[str, Dict[str, Any]]]) -> List[Tuple[str, str]]:

@@ -224,6 +224,10 @@ def row(ratio_, profile, ms=10.0):
     return found
 
 
+def base_row(profile=None):
+    return VerifyRow("paddle", "t", "float", profile={1: profile} if profile else {})
+
+
 @pytest.mark.parametrize(
     ("profile", "says"),
     [
@@ -235,13 +239,34 @@ def row(ratio_, profile, ms=10.0):
     ],
 )
 def test_why_int8_is_not_faster(profile, says):
-    notes = speed_notes(row(1.0, profile), row(1.0, profile))
+    notes = speed_notes(base_row(), row(1.0, profile))
     assert notes[0] == "3 of 4 convolutions and matrix products ran in int8."
     assert "int8 is not faster at batch 1 (1.00x)" in notes[1] and says in notes[1]
 
 
+@pytest.mark.parametrize(
+    ("int8", "says"),
+    [
+        ({"int8 compute": 7.0, "reorder": 2.0}, "its arithmetic takes 7.00 ms and float's 7.00 ms: these layers gain"),
+        ({"int8 compute": 3.0, "reorder": 5.0, "other": 1.0}, "takes 3.00 ms instead of 7.00 ms, but quantizing, "
+         "dequantizing and the other ops take 6.00 ms instead of 1.00 ms"),
+    ],
+)  # fmt: skip
+def test_where_int8_loses_what_it_gains(int8, says):
+    assert says in speed_notes(base_row({"float compute": 7.0, "other": 1.0}), row(1.0, int8))[1]
+
+
+def test_fallbacks_with_their_remedy():
+    found = row(2.0, {})
+    found.fallback = [{"op": "Conv", "reason": "its result has no grid"}] * 2
+    notes = speed_notes(base_row(), found, "ONNX Runtime")
+    assert notes[1] == "Left float: 2 because its result has no grid." and "slimkit ptq --to onnx" in notes[2]
+    found.int8_primitives = 0
+    assert "no quantize ops that ONNX Runtime recognises" in speed_notes(base_row(), found, "ONNX Runtime")[1]
+
+
 def test_faster_is_said_plainly():
-    assert speed_notes(row(2.5, {}), row(2.5, {}))[-1] == "int8 is 2.50x as fast as float at batch 1."
+    assert speed_notes(base_row(), row(2.5, {}))[-1] == "int8 is 2.50x as fast as float at batch 1."
 
 
 def test_hazards_are_counted_not_repeated():
