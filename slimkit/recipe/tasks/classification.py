@@ -69,9 +69,14 @@ class ClassificationTask(Task):
 
     def open(self, path: str) -> Samples:
         if path == "fashion_mnist":
-            from slimkit.recipe.tasks.fashion import FashionSamples
+            from slimkit.recipe.tasks.fashion import CLASS_NAMES, FashionSamples
 
-            channels = max(self._spec.shape[1], 1) if self._spec.shape[1] > 0 else 3
+            if self.signature.classes not in (-1, len(CLASS_NAMES)):
+                raise DataError(
+                    f"fashion_mnist has {len(CLASS_NAMES)} classes, but the model has {self.signature.classes}; give "
+                    "data of the model's own kind."
+                )
+            channels = self._spec.shape[1] if self._spec.shape[1] > 0 else 3
             return FashionSamples(self._spec, self._size or (48, 48), self._mean, self._std, channels, self._batch_size)
         root = Path(path).expanduser()
         samples = self._samples(self._find(path), path)
@@ -100,7 +105,7 @@ class ClassificationTask(Task):
     def _find(self, path: str) -> Found:
         entries, notes = find_entries(path, self._labels, LABEL_FILES, self._line, FORM)
         if self._labels is None and not any(entry.label is not None for entry in entries):
-            entries, notes = self._by_folder(Path(path).expanduser(), entries)
+            entries, notes = self._by_folder(Path(path).expanduser(), entries, notes)
         self._check_labels(entries, notes)
         return entries, notes
 
@@ -109,15 +114,14 @@ class ClassificationTask(Task):
         name, _, label = line.strip().replace("\t", " ").rpartition(" ")
         return (name.strip(), int(label)) if name.strip() and label.lstrip("-").isdigit() else None
 
-    def _by_folder(self, root: Path, entries: List[Entry]) -> Found:
+    def _by_folder(self, root: Path, entries: List[Entry], notes: List[str]) -> Found:
         """Labels images by the folders they are in, where there is one folder a class."""
         if not root.is_dir():
-            return entries, []
+            return entries, notes
         folders = _folders(root)
         part = next((name for name in PARTS if name in folders and _folders(root / name)), None)
-        notes: List[str] = []
         if part is not None:
-            root, notes = root / part, [f"images of {root / part}"]
+            root, notes = root / part, [*notes, f"images of {root / part}"]
             folders, entries = _folders(root), [Entry(image) for image in images_below(root)]
         classes, outside = self.signature.classes, [e for e in entries if e.path.parent == root]
         if not folders or outside:

@@ -6,11 +6,11 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from slimkit.recipe.data.fashion_mnist import MEAN, STD, FashionMnist
+from slimkit.recipe.data.fashion_mnist import CLASS_NAMES, MEAN, STD, FashionMnist
 from slimkit.recipe.tasks.samples import Batch, Samples, choose, deal
 from slimkit.recipe.tasks.signature import TensorSpec
 
-__all__ = ["FashionSamples"]
+__all__ = ["CLASS_NAMES", "FashionSamples"]
 
 
 class FashionSamples(Samples):

@@ -42,33 +42,40 @@ def find_entries(data: str, labels: Optional[str], names: Sequence[str], parse: 
     path = Path(data).expanduser()
     if path.is_file() and path.suffix.lower() not in EXTENSIONS:
         return _read(path, path.parent, parse, form)
-    file = None
+    file, notes = None, []  # type: Tuple[Optional[Path], List[str]]
     if labels and labels != "none":
         file = next((p for p in (Path(labels).expanduser(), path / labels) if p.is_file()), None)
         if file is None:
             raise DataError(f"The label file {labels} does not exist; give one with `{form}` lines.")
     elif labels is None and path.is_dir():
-        file = _look(path, names, parse)
+        file, notes = _look(path, names, parse, form)
     if file is None:
-        return [Entry(image) for image in images_below(path)], []
+        return [Entry(image) for image in images_below(path)], notes
     return _read(file, path, parse, form)
 
 
-def _look(folder: Path, names: Sequence[str], parse: Parse) -> Optional[Path]:
-    """Returns the folder's label file: by name, else any text file whose lines name images that exist."""
+def _look(folder: Path, names: Sequence[str], parse: Parse, form: str) -> Tuple[Optional[Path], List[str]]:
+    """Returns the folder's label file: by name, else any text file whose lines name images that exist; and notes.
+
+    A file of the right name with some lines of the form is taken, so that the others are told as errors.
+    """
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".txt" and p.is_file())
     ranked = [p for name in names for p in files if fnmatch.fnmatchcase(p.name, name)]
+    notes: List[str] = []
     for file in dict.fromkeys([*ranked, *files]):
         try:
             with open(file, encoding="utf-8-sig") as stream:
                 lines = [line.rstrip("\r\n") for _, line in zip(range(_PROBED), stream)]
         except (UnicodeDecodeError, OSError):
-            continue
+            lines = []
         parsed = [parse(line) for line in lines if line.strip()]
-        named = file in ranked
-        if parsed and all(parsed) and (named or any(p and _place(p[0], file, folder) for p in parsed)):
-            return file
-    return None
+        if file in ranked and any(parsed):
+            return file, []
+        if parsed and all(parsed) and any(p and _place(p[0], file, folder) for p in parsed):
+            return file, []
+        if file in ranked:
+            notes.append(f"{file} was not read: its lines are not `{form}`")
+    return None, notes
 
 
 def _place(name: str, file: Path, folder: Path) -> Optional[Path]:
@@ -103,7 +110,7 @@ def _read(file: Path, folder: Path, parse: Parse, form: str) -> Found:
     if not entries:
         raise DataError(
             f"{file} names {len(missing)} images and none of them exists (the first is {missing[0]}); paths must be "
-            "relative to the label file's folder."
+            "relative to the label file's folder, or pass labels=none."
         )
     notes = [f"labels from {file}"]
     if missing:
