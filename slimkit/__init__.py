@@ -27,7 +27,7 @@ from slimkit.version import __version__
 if TYPE_CHECKING:
     from slimkit import deploy, ir, numerics, quant
     from slimkit.ir import Graph, Model, legacy_ir, to_training
-    from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable
+    from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable, load_quantized
 
 #: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
 _LAZY: Dict[str, str] = {
@@ -43,6 +43,7 @@ _LAZY: Dict[str, str] = {
     "QatTrainer": "slimkit.quant",
     "QuantConfig": "slimkit.quant",
     "QuantTable": "slimkit.quant",
+    "load_quantized": "slimkit.quant",
 }
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "deploy",
     "ir",
     "legacy_ir",
+    "load_quantized",
     "numerics",
     "quant",
     "to_training",

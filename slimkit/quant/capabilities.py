@@ -12,8 +12,12 @@ from typing import Callable, Collection, Dict, Mapping, Optional, Tuple
 from slimkit.errors import ConfigError, nearest
 from slimkit.ir.graph import GraphOp
 from slimkit.quant import onednn_conditions as onednn
+from slimkit.quant.ops import WEIGHT_OPS
 
 __all__ = ["CAPABILITIES", "Capability", "Refusal", "capability"]
+
+#: The widths a plain file can hold.
+ANY = tuple(range(2, 17))
 
 #: Says why an op of a listed type stays float all the same, or None when it is quantized.
 Refusal = Callable[[GraphOp], Optional[str]]
@@ -74,6 +78,9 @@ CAPABILITIES: Dict[str, Capability] = {
         output_ops=("conv2d", "depthwise_conv2d"),
         affine_activations=True,
     ),
+    # The plain files, for whatever runtime reads them: all that the formats can say.
+    "paddle-onnx": Capability("paddle-onnx", weight_ops=tuple(WEIGHT_OPS), activation_bits=ANY, weight_bits=ANY),
+    "paddle-old": Capability("paddle-old", weight_ops=tuple(WEIGHT_OPS), activation_bits=ANY, weight_bits=ANY),
     "lite-arm": Capability("lite-arm", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
     "lite-x86": Capability("lite-x86", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
 }
