@@ -161,6 +161,26 @@ def test_fashion_mnist_is_prepared_as_in_the_recipes() -> None:
         open_samples(TINY, "fashion_mnist")
 
 
+def test_images_for_any_other_network(tmp_path: Path) -> None:
+    path = _image(tmp_path / "a.png", size=(40, 80))
+    _image(tmp_path / "b" / "b.png", 1, size=(60, 60))
+    inputs = [("image", (-1, 3, 32, 64)), ("scale_factor", (-1, 2)), ("im_shape", (-1, 2))]
+    detector = signature(inputs, [("boxes", (-1, 6)), ("count", (-1,), "int32")])
+    task, samples = open_samples(detector, str(tmp_path), mean=[0, 0, 0], std=[1, 1, 1])
+    ((feed, labels),) = samples.batches(2)
+    assert (task.name, task.headline, task.metric(), labels) == ("image", "", None, None)
+    assert feed["im_shape"].tolist() == [[32, 64], [32, 64]]
+    np.testing.assert_allclose(feed["scale_factor"], [[32 / 40, 64 / 80], [32 / 60, 64 / 60]])
+    expected = cv2.resize(cv2.imread(str(path)), (64, 32))[:, :, ::-1].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(feed["image"][0], expected, atol=1e-6)
+    anywhere = signature([("x", (-1, 3, -1, -1))], [("y", (-1, 19, -1, -1))])
+    _, samples = open_samples(anywhere, str(tmp_path))
+    assert next(iter(samples.feeds()))["x"].shape == (1, 3, 512, 512)
+    assert samples.report()["notes"] == ["images stretched to 512x512; option size sets another"]
+    with pytest.raises(DataError, match="The task image knows no labels"):
+        open_samples(anywhere, str(tmp_path), labels="label.txt")
+
+
 def test_a_header_tells_the_decoded_size(tmp_path: Path) -> None:
     from PIL import Image
 

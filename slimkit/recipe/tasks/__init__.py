@@ -20,6 +20,7 @@ __all__ = ["TASKS", "Batch", "Metric", "Samples", "Signature", "Stream", "Task",
 #: Task -> where its class is.
 TASKS: Dict[str, str] = {
     "array": "slimkit.recipe.tasks.array:ArrayTask",
+    "image": "slimkit.recipe.tasks.image:ImageTask",
     "classification": "slimkit.recipe.tasks.classification:ClassificationTask",
     "ppocr_cls": "slimkit.recipe.tasks.ppocr_cls:PpocrClsTask",
     "ppocr_rec": "slimkit.recipe.tasks.ppocr_rec:PpocrRecTask",

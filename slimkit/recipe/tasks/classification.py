@@ -13,15 +13,13 @@ from slimkit.recipe.data.image_folder import MEAN, STD
 from slimkit.recipe.tasks.class_metric import ClassMetric
 from slimkit.recipe.tasks.image_samples import Entry, ImageSamples, Preparation, images_below
 from slimkit.recipe.tasks.labels import Found, find_entries
-from slimkit.recipe.tasks.pixels import Normaliser, sides
+from slimkit.recipe.tasks.pixels import GREY_MEAN, GREY_STD, Normaliser, sides
 from slimkit.recipe.tasks.samples import Samples
 from slimkit.recipe.tasks.signature import Signature
 from slimkit.recipe.tasks.task import Metric, Task
 
 __all__ = ["ClassificationTask"]
 
-# Of grey images: the mean of ImageNet's channels.
-GREY_MEAN, GREY_STD = (0.449,), (0.226,)
 LABEL_FILES = ("val_list.txt", "labels.txt", "label.txt", "test_list.txt", "train_list.txt")
 FORM = "path label"
 PARTS = ("val", "validation", "test", "train")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, List
 
 from slimkit.errors import DataError
+from slimkit.recipe.tasks.image import takes_images
 from slimkit.recipe.tasks.signature import Signature
 
 __all__ = ["ARRAYS", "guess_task"]
@@ -18,7 +19,7 @@ def guess_task(model: Any, data: Any) -> str:
 
     Arrays are fed as they are. Otherwise the model's one input must be an image, and its first output decides: a map
     of one channel (text detection), a row of class scores a step (text recognition), two classes on 48x192 or open
-    sides (text direction), a row of class scores (classification).
+    sides (text direction), a row of class scores (classification). What else takes an image is fed with images.
 
     Args:
         model: a Model or :class:`Signature`.
@@ -33,7 +34,7 @@ def guess_task(model: Any, data: Any) -> str:
     signature = Signature.of(model)
     if str(data) != "fashion_mnist" and _is_arrays(Path(data).expanduser()):
         return "array"
-    shape = list(signature.image("").shape) if _is_image(signature) else []
+    shape = list(signature.inputs[0].shape) if len(signature.inputs) == 1 and takes_images(signature) else []
     out = list(signature.outputs[0].shape) if signature.outputs else []
     if str(data) == "fashion_mnist":
         return "classification"
@@ -45,20 +46,14 @@ def guess_task(model: Any, data: Any) -> str:
         return "ppocr_cls"
     if shape and signature.scores_classes:
         return "classification"
+    if takes_images(signature):
+        return "image"
     inputs = ", ".join(f"{spec.name} {spec.text}" for spec in signature.inputs)
     outputs = ", ".join(spec.text for spec in signature.outputs[:3])
     raise DataError(
         f"No task fits a model with the inputs {inputs} and outputs {outputs}; name one with --task, or give a "
         "FILE.npy or FILE.npz with arrays as the model takes them."
     )
-
-
-def _is_image(signature: Signature) -> bool:
-    try:
-        signature.image("")
-    except DataError:
-        return False
-    return True
 
 
 def _is_arrays(path: Path) -> bool:

@@ -37,12 +37,14 @@ class Preparation:
         prepare: decoded images (uint8, H, W, 3, blue-green-red) of a batch -> arrays (C, H', W').
         group: (height, width) of an image file -> a key; images of one batch have one key. None: all may mix.
         order: (height, width) -> what images are sorted by before they are dealt. None: by name.
+        extra: sizes as decoded, sizes as fed -> what further inputs get: name -> an array for each image.
         label: an image's label and its (height, width) -> the label that the metric takes.
     """
 
     prepare: Callable[[List[np.ndarray]], List[np.ndarray]]
     group: Optional[Callable[[Tuple[int, int]], Hashable]] = None
     order: Optional[Callable[[Tuple[int, int]], float]] = None
+    extra: Optional[Callable[[List[Tuple[int, int]], List[Tuple[int, int]]], Dict[str, np.ndarray]]] = None
     label: Callable[[Any, Tuple[int, int]], Any] = lambda label, _: label
 
 
@@ -106,16 +108,24 @@ class ImageSamples(Samples):
                 continue
             images.append(image)
             labels.append(self._preparation.label(entry.label, image.shape[:2]) if self.labelled else None)
-        return self._stacked(self._preparation.prepare(images), labels) if images else []
+        if not images:
+            return []
+        arrays, extra = self._preparation.prepare(images), self._preparation.extra
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        more = extra(sizes, [(array.shape[1], array.shape[2]) for array in arrays]) if extra else {}
+        return self._stacked(arrays, more, labels)
 
-    def _stacked(self, arrays: List[np.ndarray], labels: List[Any]) -> List[Batch]:
+    def _stacked(self, arrays: List[np.ndarray], more: Dict[str, np.ndarray], labels: List[Any]) -> List[Batch]:
         """One batch for each shape that there is."""
         by_shape: Dict[Tuple[int, ...], List[int]] = {}
         for index, array in enumerate(arrays):
             by_shape.setdefault(array.shape, []).append(index)
         return [
             (
-                {self._spec.name: np.stack([arrays[index] for index in indices])},
+                {
+                    self._spec.name: np.stack([arrays[index] for index in indices]),
+                    **{name: array[indices] for name, array in more.items()},
+                },
                 [labels[index] for index in indices] if self.labelled else None,
             )
             for indices in by_shape.values()

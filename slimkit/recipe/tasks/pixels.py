@@ -9,7 +9,10 @@ import numpy as np
 
 from slimkit.errors import ConfigError
 
-__all__ = ["Normaliser", "sides"]
+__all__ = ["GREY_MEAN", "GREY_STD", "Normaliser", "sides"]
+
+# Of grey images: the mean over ImageNet's channels.
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
 
 
 class Normaliser:
