@@ -27,7 +27,8 @@ class Samples:
         labels: each batch's labels, where the batches do not bring them.
 
     Raises:
-        DataError: ``samples`` can be read only once.
+        DataError: ``samples`` can be read only once; while reading: there are none, they hold NaN, or the labels do
+            not fit them.
     """
 
     def __init__(self, samples: Iterable[Batch], labels: Optional[Iterable[Any]] = None) -> None:
@@ -45,6 +46,7 @@ class Samples:
             pairs = self._zipped(self._labels)
         index = -1
         for index, (feed, labels) in enumerate(pairs):
+            _refuse_nan(feed, index)
             if labels is not None and len(labels) != rows_of(feed):
                 raise DataError(f"Batch {index} has {rows_of(feed)} samples and {len(labels)} labels.")
             yield feed, labels
@@ -57,6 +59,13 @@ class Samples:
                 what = "labels but no samples" if batch is _END else "samples but no labels"
                 raise DataError(f"Batch {index} has {what}; give labels for each batch, and no more.")
             yield batch, label  # type: ignore[misc]
+
+
+def _refuse_nan(feed: Feed, index: int) -> None:
+    arrays = feed if isinstance(feed, Mapping) else dict(enumerate([feed] if isinstance(feed, np.ndarray) else feed))
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(f"Batch {index} of the data holds NaN in input '{name}'; check how it was prepared.")
 
 
 def _pair(batch: Batch) -> Tuple[Feed, Any]:

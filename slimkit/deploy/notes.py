@@ -11,8 +11,8 @@ __all__ = ["NOT_FASTER", "hazard_notes", "speed_notes"]
 
 #: Reason of a fallback -> what to do about it.
 REMEDIES = {
-    "its result has no grid": "ONNX Runtime computes in int8 only between grids; `slimkit ptq --to onnx` puts results on "
-    "grids too."
+    "its result has no grid": "ONNX Runtime computes in int8 only between grids; `slimkit ptq --to onnx` puts results "
+    "on grids too."
 }
 NOT_FASTER = 1.05  # float time over int8 time below which int8 counts as not faster
 
@@ -78,7 +78,8 @@ def _why_slow(base: VerifyRow, row: VerifyRow, size: int, engine: str) -> str:
         others = sum(before.values()) - arithmetic
         rest = f"quantizing, dequantizing and the other ops take {moved:.2f} ms instead of {others:.2f} ms"
         if compute + left > 0.95 * arithmetic:
-            return f"its arithmetic takes {compute + left:.2f} ms and float's {arithmetic:.2f} ms: these layers gain nothing"
+            gain = "these layers gain nothing"
+            return f"its arithmetic takes {compute + left:.2f} ms and float's {arithmetic:.2f} ms: {gain}"
         return f"its arithmetic takes {compute + left:.2f} ms instead of {arithmetic:.2f} ms, but {rest}"
     if moved > compute:
         return f"quantizing, dequantizing and float ops between them take {moved:.2f} ms, the int8 ops {compute:.2f} ms"

@@ -61,7 +61,9 @@ def _sentence(report: PtqRunReport, item: DeployedResult) -> str:
             cosine = "" if close.cosine is None else f", cosine {close.cosine:.4f}"
             text += f"outputs agree with float's to {close.sqnr_db:.1f} dB SQNR{cosine}"
     else:
-        text += "the model runs"
+        base = report.base(item)
+        alone = base is not None and base.status != "ok"
+        text += "the model runs" + (", with no float result there to compare with" if alone else "")
     if item.size_ratio is not None:
         text += f", at {item.size_ratio:.2f} of the size"
     if item.speed_ratio:

@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     from slimkit.recipe.verify_run import run_verification
     from slimkit.recipe.verify_show import show_verification
 
+    if arguments.report:
+        _check_writable(arguments.report)
     report = run_verification(arguments)
     if arguments.json:
         print(report.model_dump_json(indent=1))
@@ -91,6 +93,22 @@ def run(arguments: argparse.Namespace) -> int:
 
         atomic_write(arguments.report, render(report).encode())
     return exit_code(report, arguments.fail_below, _say)
+
+
+def _check_writable(path: str) -> None:
+    """Refuses a page that cannot be written before anything is run for it."""
+    import os
+
+    from slimkit.errors import SlimkitError
+
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise SlimkitError(f"--report {path} cannot be written: {reason}; choose another folder.")
 
 
 def exit_code(report: PtqRunReport, fail_below: Any, say: Any) -> int:

@@ -117,12 +117,16 @@ def test_shapes_may_differ_between_batches(tmp_path):
     assert stream.passes > 1
 
 
-def test_nan_outputs_are_said(models):
-    bad = np.full_like(INPUT, np.nan)
-    report = verify(models["float"], models["onnx"], [(INPUT, None), (bad, None)], latency_seconds=0)
+def test_nan_outputs_are_said(models, tmp_path):
+    builder = Builder()
+    broken = WEIGHT.copy()
+    broken[0, 0] = np.nan
+    prefix = builder.save(tmp_path / "m", SHAPE, builder.conv("x", builder.param("w", broken), "out"))
+    report = verify(prefix, models["onnx"], [INPUT, INPUT], latency_seconds=0)
     row = report.row("paddle", "float")
     assert row.error.startswith("The outputs hold NaN on Paddle Inference, float, so there is no accuracy")
     assert row.accuracy is None and row.size_bytes > 0 and report.samples == 4
+    assert report.row("paddle", "int8").error is None and report.row("paddle", "int8").against_float is None
 
 
 def test_corrupt_and_missing_models(models, tmp_path):
@@ -159,6 +163,7 @@ def test_a_runtime_that_fails_leaves_the_others(models, monkeypatch):
         ({"quantized": {"lite-arm": "m"}}, DataError, "one for 'paddle' is needed"),
         ({"runtimes": ["padle"]}, ConfigError, "did you mean 'paddle'"),
         ({"samples": [INPUT[:, :3]]}, DataError, r"\(2, 3, 10, 10\), but .* takes \(any, 4, 10, 10\)"),
+        ({"samples": [INPUT * np.nan]}, DataError, "Batch 0 of the data holds NaN in input '0'"),
         ({"samples": [{"y": INPUT}]}, DataError, "no array for input 'x'"),
     ],
 )
