@@ -73,6 +73,8 @@ def test_a_model_of_a_fixed_batch_gets_whole_batches(tmp_path: Path) -> None:
     fixed = signature([("x", (4, 3, 8, 8))], [("y", (4, 6))])
     _, samples = open_samples(fixed, _save(tmp_path / "a.npy", _images()))
     assert [len(feed["x"]) for feed in samples.feeds(3)] == [4, 4]
+    note = "the model takes 4 samples at a time: a last batch of fewer is left out"
+    assert samples.report()["notes"] == [note]
 
 
 def test_only_what_a_batch_needs_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +140,9 @@ def test_unknown_task_and_option(tmp_path: Path) -> None:
         open_samples(SMALL, path, "clasification")
     with pytest.raises(ConfigError, match="The task classification has no option sise; did you mean size"):
         open_samples(IMAGENET, path, "classification", sise=224)
+    for option, value in (("mean", "abc"), ("mean", [0.5, "x"]), ("batch_size", "many"), ("labels", 3)):
+        with pytest.raises(ConfigError, match=rf"The option {option} of the task classification is .*; (it should be|text is not)"):
+            open_samples(IMAGENET, path, "classification", **{option: value})
 
 
 def test_guesses() -> None:

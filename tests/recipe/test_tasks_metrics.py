@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 from typing import List, Tuple
 
 import cv2
@@ -55,6 +56,17 @@ def test_text_metric_by_hand() -> None:
     exact = TextMetric(dictionary, ignore_space=False)
     exact.update(say([1, 2, 3, 4]), ["a bc"])
     assert exact.result()["exact_match"] == 0
+
+
+def test_dictionary_out_of_the_yaml_beside_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "inference.yml"
+    file.write_text("PostProcess:\n  name: CTCLabelDecode\n  character_dict:\n  - '1'\n  - 中\n", encoding="utf-8")
+    dictionary = Dictionary.load(str(file))
+    assert dictionary.classes == 4 and dictionary.decode(np.eye(4)[[[1, 0, 2, 3]]]) == ["1中 "]
+    assert "中" in dictionary and "文" not in dictionary
+    file.write_text("Global: {}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has no list PostProcess.character_dict"):
+        Dictionary.load(str(file))
 
 
 def test_decoding_refuses_another_number_of_classes() -> None:

@@ -141,8 +141,12 @@ def test_options_that_no_detector_has(tmp_path: Path) -> None:
     for options in ({"limit_type": "mean"}, {"limit_side_len": 8}):
         with pytest.raises(ConfigError, match="the type must be max or min, the length at least 32"):
             open_samples(DET, str(tmp_path), **options)
-    with pytest.raises(ConfigError, match="size is 'big'; it must be a number of pixels, or"):
+    with pytest.raises(
+        ConfigError, match="The option size of the task ppocr_det is 'big'; it should be a valid integer"
+    ):
         open_samples(DET, str(tmp_path), size="big")
+    with pytest.raises(ConfigError, match=r"size is \[1, 2, 3\]; it must be a number of pixels, or \[height, width\]"):
+        open_samples(DET, str(tmp_path), size=[1, 2, 3])
 
 
 def test_a_page_label_is_no_text(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ class ArraySamples(Samples):
             arrays = self._open(file)
             self._rows.append(self._check(arrays, file))
             labels.append(LABEL in arrays)
-        super().__init__(where, sum(rows for rows, _ in self._rows), labelled=all(labels), batch_size=batch_size)
+        count = sum(rows for rows, _ in self._rows)
+        fixed = self._inputs[0].shape[0] if self._inputs[0].shape else -1
+        super().__init__(where, count, labelled=all(labels), batch_size=batch_size, fixed=fixed)
         self.notes += [f"{name}: converted from {cast}" for name, cast in self._casts.items()]
         if not len(self):
             raise DataError(f"{where} has no sample: its first side is 0.")
@@ -140,16 +142,15 @@ class ArraySamples(Samples):
         return counts.pop(), single
 
     def parts(self, batch_size: int, limit: Optional[int]) -> List[_Part]:
-        fixed = self._inputs[0].shape[0] if self._inputs[0].shape else -1
-        step = fixed if fixed > 0 else batch_size
+        step = self.fixed if self.fixed > 0 else batch_size
         left = len(self) if limit is None else limit
         parts: List[_Part] = []
         for index, (rows, single) in enumerate(self._rows):
             rows = min(rows, left)
             left -= rows
             parts += [_Part(index, start, min(start + step, rows), single) for start in range(0, rows, step)]
-        whole = [part for part in parts if part.stop - part.start == fixed]
-        return whole if fixed > 0 and whole else parts
+        whole = [part for part in parts if part.stop - part.start == step]
+        return whole if self.fixed > 0 and whole else parts
 
     def load(self, part: _Part) -> List[Batch]:
         file, arrays = self._last

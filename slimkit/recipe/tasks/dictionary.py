@@ -34,7 +34,8 @@ class Dictionary:
         """Reads a dictionary file: a character a line, UTF-8.
 
         Args:
-            path: the file; None: PP-OCR's ``ppocr_keys_v1.txt``.
+            path: the file, or the ``inference.yml`` beside a model of PaddleOCR 3, which has the characters in it;
+                None: PP-OCR's ``ppocr_keys_v1.txt``.
             space: add a blank character at the end.
 
         Raises:
@@ -52,6 +53,8 @@ class Dictionary:
             raise DataError(f"The dictionary {file} cannot be read ({error.strerror}); give a text file.") from None
         except UnicodeDecodeError:
             raise DataError(f"The dictionary {file} is not UTF-8 text; save it as UTF-8, a character a line.") from None
+        if file.suffix in (".yml", ".yaml"):
+            return cls(_listed(text, file), str(file), space=space)
         lines = text.replace("\r\n", "\n").split("\n")
         return cls(lines[:-1] if lines[-1] == "" else lines, str(file), space=space)
 
@@ -64,13 +67,7 @@ class Dictionary:
         return len(self._characters)
 
     def __contains__(self, character: str) -> bool:
-        return character in self._set
-
-    @property
-    def _set(self) -> frozenset:
-        if not hasattr(self, "_known"):
-            self._known = frozenset(self._characters[1:])
-        return self._known
+        return bool((self._characters[1:] == character).any())
 
     def decode(self, scores: np.ndarray) -> List[str]:
         """Decodes greedily: the best class of each step, repeats merged, blanks removed.
@@ -95,3 +92,16 @@ class Dictionary:
         kept = best != 0
         kept[:, 1:] &= best[:, 1:] != best[:, :-1]
         return ["".join(self._characters[row[keep]]) for row, keep in zip(best, kept)]
+
+
+def _listed(text: str, file: Path) -> List[str]:
+    """The characters in ``PostProcess.character_dict`` of PaddleOCR's ``inference.yml``."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)["PostProcess"]["character_dict"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        found = None
+    if not isinstance(found, list) or not found:
+        raise DataError(f"{file} has no list PostProcess.character_dict; give a text file with a character a line.")
+    return [str(character) for character in found]

@@ -40,15 +40,15 @@ class FashionSamples(Samples):
         self._arguments = (spec, size, mean, std, channels, batch_size)
         mean, std = ((*values, *values, *values)[:3] for values in (mean or MEAN, std or STD))
         self._data = FashionMnist(train=train, size=size, mean=mean, std=std, augment=False, batch_size=batch_size)
-        self._name, self._channels, self._train, self._fixed = spec.name, channels, train, spec.shape[0]
-        super().__init__("fashion_mnist", len(self._data), labelled=True, batch_size=batch_size)
+        self._name, self._channels, self._train = spec.name, channels, train
+        super().__init__("fashion_mnist", len(self._data), labelled=True, batch_size=batch_size, fixed=spec.shape[0])
         self.notes.append(f"the {'training' if train else 'test'} part of the embedded Fashion-MNIST")
 
     def calibration(self) -> Samples:
         return self if self._train else FashionSamples(*self._arguments, train=True)
 
     def parts(self, batch_size: int, limit: Optional[int]) -> List[List[int]]:
-        return deal(choose(len(self), limit), batch_size, self._fixed)
+        return deal(choose(len(self), limit), batch_size, self.fixed)
 
     def load(self, part: List[int]) -> List[Batch]:
         read = [self._data.sample(index, None) for index in part]

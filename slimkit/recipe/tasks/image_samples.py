@@ -73,7 +73,9 @@ class ImageSamples(Samples):
             workers: threads that prepare batches.
         """
         labelled = bool(entries) and all(entry.label is not None for entry in entries)
-        super().__init__(where, len(entries), labelled=labelled, batch_size=batch_size, workers=workers)
+        super().__init__(
+            where, len(entries), labelled=labelled, batch_size=batch_size, fixed=spec.shape[0], workers=workers
+        )
         self._entries, self._spec, self._preparation = list(entries), spec, preparation
         self.training: Optional[ImageSamples] = None
         self.notes += notes
@@ -95,7 +97,7 @@ class ImageSamples(Samples):
             groups = {}
             for index in chosen:
                 groups.setdefault(rule.group(sizes[index]) if rule.group else None, []).append(index)
-        return [part for group in groups.values() for part in deal(group, batch_size, self._spec.shape[0])]
+        return [part for group in groups.values() for part in deal(group, batch_size, self.fixed)]
 
     def load(self, part: List[int]) -> List[Batch]:
         images, labels = [], []

@@ -40,17 +40,22 @@ class Samples:
     Attributes:
         labelled: whether batches come with labels.
         batch_size: what suits the task, where the caller names none.
+        fixed: the number of samples the model takes; -1 when it takes any.
     """
 
-    def __init__(self, where: str, count: int, *, labelled: bool, batch_size: int, workers: int = 1) -> None:
+    def __init__(
+        self, where: str, count: int, *, labelled: bool, batch_size: int, fixed: int = -1, workers: int = 1
+    ) -> None:
         """
         Args:
             where: the data, for messages and the report.
             count: samples.
             labelled: whether they have labels.
             batch_size: the default one.
+            fixed: the number of samples the model takes; -1 when it takes any.
             workers: threads that prepare batches; 0: none.
         """
+        self.fixed = fixed if fixed > 0 else -1
         self.where, self._count, self.labelled, self.batch_size = where, count, labelled, batch_size
         self.notes: List[str] = []
         self._workers = workers
@@ -120,13 +125,16 @@ class Samples:
         """What a run's report says of the data; complete once it has been read."""
         with self._lock:
             skipped = [{"file": file, "reason": reason} for file, reason in sorted(self._skipped.items())]
+        notes = list(self.notes)
+        if self.fixed > 1:
+            notes.append(f"the model takes {self.fixed} samples at a time: a last batch of fewer is left out")
         return {
             "data": self.where,
             "samples": len(self),
             "labelled": self.labelled,
             "skipped": len(skipped),
             "skipped_files": skipped[:_LISTED],
-            "notes": list(self.notes),
+            "notes": notes,
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Type
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Type, get_type_hints
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def make_task(kind: Type[Task], signature: Signature, options: Mapping[str, Any]
     """Makes a task with options.
 
     Raises:
-        ConfigError: the task has no such option.
+        ConfigError: the task has no such option, or it has another type.
         DataError: the model is none for this task.
     """
     allowed: List[str] = [
@@ -71,4 +71,19 @@ def make_task(kind: Type[Task], signature: Signature, options: Mapping[str, Any]
             close = nearest(key, allowed)
             hint = f"did you mean {close}?" if close else f"its options are {', '.join(allowed) or 'none'}."
             raise ConfigError(f"The task {kind.name} has no option {key}; {hint}")
+    _check_types(kind, given)
     return kind(signature, **given)
+
+
+def _check_types(kind: Type[Task], given: Mapping[str, Any]) -> None:
+    """Refuses an option of another type than its annotation."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(kind.__init__)
+    for key, value in given.items():
+        try:
+            TypeAdapter(hints[key]).validate_python(value, strict=not isinstance(value, (list, tuple)))
+        except ValidationError as error:
+            wrong = error.errors()[0]["msg"]
+            wrong = wrong.replace("Input should", "it should").replace("'str' instances are", "text is")
+            raise ConfigError(f"The option {key} of the task {kind.name} is {value!r}; {wrong}.") from None
