@@ -124,6 +124,7 @@ def inference_desc(program: Program, feeds: Sequence[str], fetches: Sequence[str
         restore(inner)
         _clean_attributes(inner)
     _drop_unused_variables(desc, set(fetches) | set(used))
+    _drop_defaults(desc)
     _add_feed_fetch(block, used, list(fetches))
     return desc
 
@@ -202,15 +203,20 @@ def _clean_attributes(block: Any) -> None:
 
 
 #: Attributes an inference op does not read: op type -> names.
-_IDLE: Dict[str, Set[str]] = {"quantize_linear": {"moving_rate"}, "dequantize_linear": {"moving_rate"}}
+_IDLE: Dict[str, Set[str]] = {
+    "quantize_linear": {"moving_rate", "is_test"},
+    "dequantize_linear": {"moving_rate", "is_test", "round_type"},
+}
 
 
 def _says_nothing(attr: Any) -> bool:
-    """Whether an attribute every op has is at its default; a model has hundreds of them."""
+    """Whether an attribute that readers do not insist on is at its default; a model has hundreds of them."""
     return (
         (attr.name == "op_device" and not attr.s)
         or (attr.name == "op_role" and attr.i == 0)
         or (attr.name == "with_quant_attr" and not attr.b)
+        or (attr.name in ("x_data_format", "y_data_format") and not attr.s)
+        or (attr.name == "padding_algorithm" and attr.s == "EXPLICIT")
     )
 
 
@@ -228,6 +234,21 @@ def _drop_unused_variables(desc: Any, wanted: Set[str]) -> None:
         kept = [var for var in block.vars if var.name in used]
         if len(kept) != len(block.vars):
             _replace(block.vars, kept)
+
+
+def _drop_defaults(desc: Any) -> None:
+    """Leaves out what a reader takes for granted: fields of variables at their defaults, versions of ops not there."""
+    for block in desc.blocks:
+        for var in block.vars:
+            for flag in ("persistable", "stop_gradient"):
+                if not getattr(var, flag):
+                    var.ClearField(flag)
+            if var.type.HasField("dense_tensor") and not var.type.dense_tensor.legacy_lod_level:
+                var.type.dense_tensor.ClearField("legacy_lod_level")
+    types = {op.type for block in desc.blocks for op in block.ops}
+    if desc.HasField("op_version_map"):
+        kept = [pair for pair in desc.op_version_map.pair if pair.op_name in types]
+        _replace(desc.op_version_map.pair, kept)
 
 
 def _add_feed_fetch(block: Any, feeds: List[str], fetches: List[str]) -> None:

@@ -47,6 +47,7 @@ def export_program(
         graph = Graph(frozen.program, for_test=True)
         FORMATS[fmt](table, frozen.scope, place or paddle.CPUPlace()).apply(graph)
         if runtime is not None:
-            RUNTIMES[runtime](frozen.scope).apply(graph)
+            names = {*model.params, *model.feeds, *model.fetches}
+            RUNTIMES[runtime](frozen.scope, place, known=names).apply(graph)
         frozen.program = graph.to_program()
     return frozen

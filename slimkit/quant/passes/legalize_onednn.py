@@ -6,12 +6,19 @@ which defect it avoids (measured on Paddle 3.3.1, oneDNN 3.6.2).
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Collection, Dict, Optional
 
 import paddle
 
 from slimkit.ir.graph import Graph
-from slimkit.quant.passes.onednn import fully_connected, residual_relu, shared_zeros, stop_scale, transpose_weight
+from slimkit.quant.passes.onednn import (
+    fully_connected,
+    residual_relu,
+    shared_zeros,
+    short_names,
+    stop_scale,
+    transpose_weight,
+)
 
 __all__ = ["LegalizeOnednn"]
 
@@ -23,19 +30,24 @@ class LegalizeOnednn:
     Args:
         scope: holds the constants; weights are rewritten in it.
         place: device of the constants; None: CPU.
+        known: names that stay, of weights, inputs and results; others become short. None: all stay.
     """
 
-    def __init__(self, scope: Any, place: Any = None) -> None:
+    def __init__(self, scope: Any, place: Any = None, known: Optional[Collection[str]] = None) -> None:
         self.scope = scope
+        self.known = known
         self.place = place or paddle.CPUPlace()
 
     def apply(self, graph: Graph) -> Dict[str, int]:
         """Edits the graph in place; returns how often each rewrite was made."""
         constants = (self.scope, self.place)
-        return {
+        done = {
             "fully connected as 1x1 convolution": fully_connected.rewrite(graph, *constants),
             "float weight of conv2d_transpose": transpose_weight.rewrite(graph, *constants),
             "relu behind a signed residual as leaky_relu": residual_relu.rewrite(graph),
             "zero points shared": shared_zeros.rewrite(graph, *constants),
             "scale stopped by assign": stop_scale.rewrite(graph),
         }
+        if self.known is not None:
+            done["names shortened"] = short_names.rewrite(graph, *constants, self.known)
+        return done
