@@ -11,7 +11,10 @@ from slimkit.version import __version__
 
 __all__ = ["describe_environment"]
 
-PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "pydantic")
+PACKAGES = (
+    *("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "pydantic"),
+    *("onnx", "onnxruntime", "paddle2onnx"),
+)
 
 
 def _processor() -> str:

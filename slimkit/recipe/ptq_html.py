@@ -50,7 +50,7 @@ def render(report: PtqRunReport) -> str:
         errors=[rows[id(x)] for x in sorted(report.layers, key=lambda x: x.sqnr_db or 0.0)],
         errors_in_order=[rows[id(x)] for x in report.layers],
         sqnr_top=f"{top:.0f}",
-        line_names=[{"css": css, "name": " and ".join(group)} for group, css in groups.items()],
+        line_names=_line_names(groups),
         histograms=[{**h, "svg": Markup(h["svg"])} for h in _histograms(report.tensors, groups)],
         facts=_facts(report),
         config_text=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True).rstrip()
@@ -81,8 +81,10 @@ def _accuracy_card(report: PtqRunReport) -> Dict[str, Any]:
         big = DASH if first is None else "equal" if first.sqnr_db is None else f"{first.sqnr_db:.1f} dB"
         return card("Outputs against float (SQNR)", big, lines)
     lines, tone = [], ""
+    integer = {item.runtime for item in items if item.model == "int8"}
     for item in items:
-        if report.accuracy(item) is not None:
+        stands_in = item.model == "simulated" and item.runtime in integer
+        if report.accuracy(item) is not None and not stands_in:
             lines.append(f"{_short(item.title)}: {percent(report.accuracy(item))}, {delta_text(report, item)}")
     base = report.base(best) if best else None
     if base is not None and best is not None:
@@ -148,6 +150,7 @@ def _plan(plan: RuntimePlan, runtimes: List[str]) -> Dict[str, Any]:
     kinds = Counter(
         (x.op_type, x.weight_bits, x.activation_bits, scales[x.per_channel], x.quantized_result) for x in plan.quantized
     )
+    stored = sum(not x.activations for x in plan.quantized)
     return {
         "runtimes": " and ".join(runtimes),
         "quantized": [
@@ -160,11 +163,20 @@ def _plan(plan: RuntimePlan, runtimes: List[str]) -> Dict[str, Any]:
             }
             for (kind, weight, activation, scheme, result), count in kinds.most_common()
         ],
-        "count": len(plan.quantized),
+        "lead": _plan_lead(len(plan.quantized) - stored, stored, len(plan.skipped)),
         "skipped": skipped_groups(plan.skipped),
-        "left": len(plan.skipped),
         "other_ops": plan.other_ops,
     }
+
+
+def _plan_lead(count: int, stored: int, left: int) -> str:
+    """Says how many ops are computed in integers, only stored so, and left in float."""
+    said = [f"{count} op{' is' if count == 1 else 's are'} computed in integers there"]
+    if stored:
+        said.append(f"{stored} only store{'s its' if stored == 1 else ' their'} weight in integers")
+    if left > stored:
+        said.append(f"{left} of the types that could be stay{'s' if left == 1 else ''} float, for the reasons below")
+    return "; ".join(said) + ("." if left or stored else ", all of the types that can be.")
 
 
 def _layer_row(item: LayerError, top: float) -> Dict[str, Any]:
@@ -181,9 +193,22 @@ def _layer_row(item: LayerError, top: float) -> Dict[str, Any]:
 
 
 def _range_groups(report: PtqRunReport) -> Dict[Tuple[str, ...], str]:
-    """Runtimes with a range in common -> the class of their lines."""
+    """Runtimes with a range in common -> the class of their lines; a part of a larger group has the group's."""
     found = dict.fromkeys(tuple(r.runtimes) for tensor in report.tensors for r in tensor.ranges)
-    return {group: _LINES[min(index, len(_LINES) - 1)] for index, group in enumerate(found)}
+    whole: List[Tuple[str, ...]] = []
+    for group in sorted(found, key=len, reverse=True):
+        if not any(set(group) <= set(other) for other in whole):
+            whole.append(group)
+    order = [group for group in found if group in whole]
+    lines = {group: _LINES[min(index, len(_LINES) - 1)] for index, group in enumerate(order)}
+    return {**lines, **{g: next(lines[w] for w in order if set(g) <= set(w)) for g in found if g not in lines}}
+
+
+def _line_names(groups: Dict[Tuple[str, ...], str]) -> List[Dict[str, str]]:
+    named: Dict[str, str] = {}
+    for group, css in groups.items():
+        named.setdefault(css, " and ".join(group))
+    return [{"css": css, "name": name} for css, name in named.items()]
 
 
 def _histograms(tensors: List[TensorGrid], groups: Dict[Tuple[str, ...], str]) -> List[Dict[str, str]]:

@@ -104,6 +104,23 @@ def test_runtimes_with_one_plan_share_a_section(report):
     assert html.count('class="after" x1') == 2 * 14 and html.count('class="before" x1') == 2 * 14
 
 
+def test_part_of_a_group_of_runtimes_has_the_groups_line(report):
+    report.tensors[3] = report.tensors[3].model_copy(deep=True)
+    report.tensors[3].ranges[0].runtimes = ["lite-arm"]
+    html = render(report)
+    assert html.count('class="after" x1') == 2 * 14 and "range for lite-arm<" not in html
+    assert html.count("range for ") == 2
+
+
+def test_weights_that_are_only_stored_in_integers_are_not_called_computed(report):
+    report.plans = report.plans[2:]
+    report.plans[0].quantized[0].activations = []
+    _, text = text_of(render(report))
+    assert "1 op is computed in integers there; 1 only stores its weight in integers." in text
+    report.plans[0].quantized, report.plans[0].skipped = report.plans[0].quantized[1:], []
+    assert "1 op is computed in integers there, all of the types that can be." in text_of(render(report))[1]
+
+
 def test_verdict_has_a_sentence_for_each_int8_runtime(report):
     said = verdict(report)
     assert said.startswith("On Paddle Inference, oneDNN int8, exact match is 94.00%, \u22121.00 points against float")
