@@ -141,7 +141,8 @@ def header_size(path: Path) -> Tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            told = image.format != "PNG" or "exif" in image.info  # a PNG's is looked for by decoding it whole
+            turned = told and image.getexif().get(_ORIENTATION) in _TURNED
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0, 0
     return (width, height) if turned else (height, width)
