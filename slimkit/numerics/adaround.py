@@ -8,6 +8,8 @@ a soft rounding ``h(V) = clip(sigmoid(V) (zeta - gamma) + gamma, 0, 1)`` is lear
   and the ``cross`` (target by input). Every step sees all samples at the cost of one product, the gradient has no
   noise, and a tenth of the paper's steps do. In turn the activation behind the layer is left out (the paper's eq. 25).
 - Each group's error is put in units of what rounding one weight costs, so one weight of the regularizer suits all.
+- Where there are few samples for many inputs (a classifier behind a global pool), what they say of the correlation of
+  inputs is chance; ``shrink`` leaves of it as much as there are samples for.
 - At the end single weights are flipped as long as that lowers the error (coordinate descent on the paper's eq. 20), and
   a channel that came out worse than rounding to nearest is rounded to nearest: the result is never worse.
 """
@@ -16,12 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Tuple
 
 import numpy as np
 
 from slimkit.errors import NumericsError
 
-__all__ = ["Rounded", "learn_rounding", "rounding_error"]
+__all__ = ["Rounded", "learn_rounding", "rounding_error", "shrink"]
 
 ZETA, GAMMA = 1.1, -0.1
 #: Weight of the regularizer, in units of what a whole step of one weight costs.
@@ -64,6 +67,36 @@ def rounding_error(weight: np.ndarray, gram: np.ndarray, cross: np.ndarray) -> n
     """
     twice = 2.0 * cross.astype(np.float64)
     return np.einsum("gok,gok->go", np.matmul(weight, gram) - twice, weight.astype(np.float64))
+
+
+def shrink(
+    weight: np.ndarray, gram: np.ndarray, cross: np.ndarray, x_mean: np.ndarray, y_mean: np.ndarray, samples: int
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Statistics of a few samples drawn towards what few samples tell: the means and the variance of each input.
+
+    The gram is mixed with ``diag(variance) + mean mean^T``, in the proportion of samples to inputs, and the cross with
+    that of a layer whose inputs vary independently. Source: Ledoit and Wolf 2004, "A well-conditioned estimator for
+    large-dimensional covariance matrices", with this target and the mixture ``inputs / (inputs + samples)`` in place of
+    the estimated one.
+
+    Args:
+        weight: float32, shape ``[groups, outputs, inputs]``.
+        gram, cross: see :func:`learn_rounding`.
+        x_mean: of the inputs, shape ``[groups, inputs]``.
+        y_mean: of the targets, shape ``[groups, outputs]``.
+        samples: how many there were.
+
+    Returns:
+        gram and cross, float32.
+    """
+    inputs = gram.shape[1]
+    part = np.float32(inputs / (inputs + samples))
+    variance = np.maximum(np.einsum("gkk->gk", gram) - x_mean * x_mean, 0)
+    mixed = (1 - part) * gram + part * (x_mean[:, :, None] * x_mean[:, None, :])
+    diagonal = np.arange(inputs)
+    mixed[:, diagonal, diagonal] += part * variance
+    independent = weight * variance[:, None, :] + y_mean[:, :, None] * x_mean[:, None, :]
+    return mixed.astype(np.float32), ((1 - part) * cross + part * independent).astype(np.float32)
 
 
 def learn_rounding(
