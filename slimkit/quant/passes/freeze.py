@@ -37,9 +37,9 @@ class _Freeze:
     def apply(self, graph: Graph) -> None:
         """Edits the graph and the scope's weights in place."""
         by_output = {op.output: op for op in self.table.ops}
-        self.done: Dict[str, GraphVar] = {}
         self.written: Dict[str, np.ndarray] = {}
         for part in graph.all_graphs():
+            self.done: Dict[str, GraphVar] = {}  # a loop's variable is another value in each turn, and behind the loop
             self.site = Site(part, self.scope, self.place, False, False, 0.9, 1)
             for op in part.ops():
                 row = by_output.get(op.outputs[0].name) if op.outputs else None

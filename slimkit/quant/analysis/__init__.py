@@ -1,0 +1,19 @@
+"""Which layer hurts: the error of each quantized op alone and in the whole, and which to leave float."""
+
+from __future__ import annotations
+
+from slimkit.quant.analysis.analyze import analyze
+from slimkit.quant.analysis.result import Analysis, Counts, Error, FloatStep, LayerAnalysis, TensorRange
+from slimkit.quant.analysis.subset import leave_float, skip_rules
+
+__all__ = [
+    "Analysis",
+    "Counts",
+    "Error",
+    "FloatStep",
+    "LayerAnalysis",
+    "TensorRange",
+    "analyze",
+    "leave_float",
+    "skip_rules",
+]
