@@ -16,6 +16,7 @@ from slimkit.ir.model import Model
 from slimkit.quant.passes.extract_table import is_quantizer
 from slimkit.quant.passes.read_quantized import ReadQuantized
 from slimkit.quant.quantized import Quantized
+from slimkit.quant.weights_on_grid import put_on_grids
 
 __all__ = ["is_quantized", "load_quantized", "read_quantized"]
 
@@ -60,6 +61,7 @@ def read_quantized(model: Model, name: str = "the model") -> Quantized:
                 "`slimkit quant`, or use it as the float model it is."
             )
         copy.program = graph.to_program()
+    put_on_grids(copy, table)  # those of unfrozen training graphs
     return Quantized(copy, table)
 
 

@@ -7,7 +7,7 @@ Paddle itself cannot run (``load_quantized`` reads them).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,13 +16,13 @@ from slimkit.ir.graph import Graph, GraphOp
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
 from slimkit.numerics.scales import abs_max, channel_wise_abs_max
-from slimkit.numerics.symmetric import fake_quantize
 from slimkit.quant.export import export_program
 from slimkit.quant.ops import WEIGHT_OPS, weight_axis
 from slimkit.quant.passes.extract_table import scope_value
 from slimkit.quant.post_static import saved_prefix
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
+from slimkit.quant.weights_on_grid import put_on_grids
 
 __all__ = ["quant_post_dynamic", "quant_post_only_weight", "quantize_weights"]
 
@@ -112,8 +112,7 @@ def quantize_weights(
                     table.ops.append(QuantizedOp(op.type, op.outputs[0].name, {slot: table.add(params)}))
     if not table.ops:
         raise ModelError(f"The model has no {', '.join(sorted(wanted))} with a float weight, so nothing is quantized.")
-    for key, value in _on_grids(copy, table):
-        copy.params[key] = value
+    put_on_grids(copy, table)
     return Quantized(copy, table)
 
 
@@ -129,19 +128,3 @@ def _row(op: GraphOp, scope: Any, bits: int, channel_wise: bool) -> Optional[Tup
     scale = channel_wise_abs_max(value, axis) if channel_wise else np.asarray(abs_max(value))
     along = axis if channel_wise else None
     return slot, QuantParams(weight.name, scale, bits, along, is_weight=True, rounding="half_even")
-
-
-def _on_grids(model: Model, table: QuantTable) -> List[Tuple[str, np.ndarray]]:
-    """Values on their grids of the weights that only quantized ops read, all on one grid."""
-    found = []
-    with legacy_ir():
-        graph = Graph(model.program, for_test=True)
-    readers = {op.output for op in table.ops}
-    grids = [params.tensor for params in table.params.values()]
-    for params in table.params.values():
-        users = [op for part in graph.all_graphs() for var in part.vars(params.tensor) for op in var.consumers]
-        if grids.count(params.tensor) == 1 and all(op.outputs and op.outputs[0].name in readers for op in users):
-            value = model.params[params.tensor]
-            scale = params.scale if params.axis is not None else params.scale[0]
-            found.append((params.tensor, fake_quantize(value, scale, params.bits, params.axis, params.rounding)))
-    return found

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from slimkit.deploy.grid import float_on_grid, is_quantized, weight_on_grid
+from slimkit.deploy.grid import float_on_grid, is_quantized
 from slimkit.deploy.inspect import inspect
 from slimkit.ir.model import Model
 
@@ -60,16 +59,6 @@ def test_simulated_training_ops(tmp_path):
     builder.save(tmp_path / "qat", SHAPE, builder.conv(x, weight, "out"))
     float_on_grid(tmp_path / "qat", tmp_path / "f")
     np.testing.assert_allclose(run(tmp_path / "f"), conv2d(INPUT, on_grid(WEIGHT)), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize(("axis", "scale"), [(0, [2.0, 4.0]), (1, [1.0, 2.0, 3.0]), (None, [5.0])])
-def test_weight_on_grid(axis, scale):
-    q = np.array([[127, -127, 0], [64, 1, 2]])
-    wanted = np.empty(q.shape)
-    for i in range(2):
-        for j in range(3):
-            wanted[i, j] = q[i, j] / 127 * (scale[(i, j)[axis]] if axis is not None else scale[0])
-    np.testing.assert_allclose(weight_on_grid(q, np.array(scale), axis), wanted, rtol=1e-6)
 
 
 def test_is_quantized():

@@ -80,8 +80,7 @@ def test_weights_lie_on_their_grids(peers, name):
         m = params.scale.reshape([-1 if d == params.axis else 1 for d in range(value.ndim)])
         assert value.dtype == np.float32
         assert params.scale.size == (1 if params.axis is None else value.shape[params.axis])
-        if name != "dygraph_old":  # an unfrozen export: its weights are float until the grid is written
-            np.testing.assert_allclose(value, symmetric(value, m, params.bits), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(value, symmetric(value, m, params.bits), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(np.abs(value).max(others, keepdims=True).reshape(-1), m.reshape(-1), rtol=1e-6)
 
 

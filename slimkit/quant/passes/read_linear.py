@@ -68,8 +68,10 @@ def linear_params(scope: Any, op: GraphOp, x: GraphVar, floats: Dict[str, np.nda
     if scale.size > 1 or (weight and op.attr("quant_axis", -1) >= 0):
         axis = int(op.attr("quant_axis", 0)) % max(len(x.shape), 1)
         check_channels(x, axis, scale.size)
-    rounding = rounding_of(op, 0)
-    if weight and x is op.input_var("X") and once(x, scale, floats):  # behind no quantize_linear: integers
+    quantized = op.input_var("X")
+    quantizer = quantized.producer if quantized is not None else None
+    rounding = rounding_of(quantizer, 0) if quantizer is not None else rounding_of(op, 1)
+    if weight and x is quantized and once(x, scale, floats):  # behind no quantize_linear: integers
         stored = scope_value(scope, x.name)
         store_floats(scope, x, dequantize(stored, scale if axis is not None else scale[0], bits, axis))
         if stored.min(initial=0) < -(2 ** (bits - 1) - 1):
