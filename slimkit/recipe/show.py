@@ -13,6 +13,7 @@ from rich.table import Table
 __all__ = ["show_conversion", "show_inspection", "show_lite_install"]
 
 _MOST_OPS = 12
+_MOST_NAMES = 4
 
 
 def _console() -> Console:
@@ -81,11 +82,20 @@ def _quantization(console: Console, found: Any) -> None:
         for (op, weight, activation, scheme), count in kinds.most_common()
     ]
     _table(console, ["quantized op", "count", "bits", "weight scales"], rows)
-    reasons: Counter = Counter((left.op, left.reason) for left in found.left_float)
-    _table(console, ["left float", "count", "why"], [(op, str(n), why) for (op, why), n in reasons.most_common()])
+    left: Dict[Tuple[str, str], List[str]] = {}
+    for layer in found.left_float:
+        left.setdefault((layer.op, layer.reason), []).append(layer.weight or "")
+    rows = [(op, str(len(names)), why, _some(names)) for (op, why), names in left.items()]
+    _table(console, ["left float", "count", "why", "weights"], sorted(rows, key=lambda row: -int(row[1])))
     kernels: Dict[str, Dict[str, int]] = found.kernels
     listed = [(op, ", ".join(f"{name} {n}" for name, n in counts.items())) for op, counts in kernels.items()]
     _table(console, ["op", "kernels"], listed)
+
+
+def _some(names: Sequence[str]) -> str:
+    named = [name for name in names if name]
+    more = f", ... ({len(named) - _MOST_NAMES} more)" if len(named) > _MOST_NAMES else ""
+    return ", ".join(named[:_MOST_NAMES]) + more
 
 
 def _table(console: Console, columns: List[str], rows: Sequence[Tuple[str, ...]]) -> None:

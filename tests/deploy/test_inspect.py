@@ -95,3 +95,61 @@ def test_folder_with_one_model(models, tmp_path):
         (tmp_path / f"only{suffix}").write_bytes(open(models["float"] + suffix, "rb").read())
     assert inspect(tmp_path).ops == inspect(models["float"]).ops
     assert np.isfinite(INPUT).all()
+
+
+@pytest.fixture
+def onnx_file(tmp_path):
+    """Conv on grids -> Relu -> Q -> DQ -> MatMul of a float weight; a Conv whose result has no grid."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    def grid(name, x, y, weight=False):
+        kind = ["DequantizeLinear"] if weight else ["QuantizeLinear", "DequantizeLinear"]
+        steps = [x, *([] if weight else [f"{name}.q"]), y]
+        zero = "z.w" if weight else "z"
+        scale = "s.w" if weight else "s"
+        axis = {"axis": 0} if weight else {}
+        return [helper.make_node(k, [steps[i], scale, zero], [steps[i + 1]], **axis) for i, k in enumerate(kind)]
+
+    values = {
+        "s": np.array(0.1, "float32"), "z": np.array(128, "uint8"), "s.w": np.full(2, 0.1, "float32"),
+        "z.w": np.zeros(2, "int8"), "w": np.ones((2, 2, 1, 1), "int8"), "m": np.ones((4, 3), "float32"),
+    }  # fmt: skip
+    nodes = [
+        *grid("a", "x", "xd"), *grid("w", "w", "wd", weight=True), helper.make_node("Conv", ["xd", "wd"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]), *grid("b", "r", "rd"),
+        helper.make_node("Conv", ["rd", "wd"], ["d"]), helper.make_node("MatMul", ["d", "m"], ["y"]),
+    ]  # fmt: skip
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 2, 4, s]) for n, s in (("x", 4), ("y", 3))]
+    constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), str(tmp_path / "m.onnx"))
+    return tmp_path / "m.onnx"
+
+
+def test_onnx_file(onnx_file):
+    found = inspect(onnx_file)
+    assert found.format == "onnx-qdq" and found.feeds[0].shape == [-1, 2, 4, 4] and found.feeds[0].dtype == "float32"
+    layers = [(q.op, q.weight, q.activation_bits, q.weight_bits, q.scheme) for q in found.quantized]
+    assert layers == [("Conv", "w", 8, 8, "per channel")] * 2
+    assert [(left.op, left.weight) for left in found.left_float] == [("Conv", "w"), ("MatMul", "m")]
+    assert "its result lies on no grid" in found.left_float[0].reason
+    assert found.size_bytes == onnx_file.stat().st_size and inspect(onnx_file.parent).path == found.path
+    assert inspect(str(onnx_file)[: -len(".onnx")]).path == found.path
+
+
+def test_onnx_layers_left_float_are_named(onnx_file, capsys):
+    from slimkit.cli import main
+
+    assert main(["inspect", str(onnx_file)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "MatMul 1 it was left out when the model was quantized m" in printed
+
+
+def test_what_is_no_onnx(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match=r"m\.onnx is not an ONNX model"):
+        inspect(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"m\.onnx is empty"):
+        inspect(tmp_path / "m")
