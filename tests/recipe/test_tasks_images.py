@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Iterator, List
 
@@ -13,7 +14,7 @@ from task_signatures import IMAGENET, signature
 from slimkit.errors import ConfigError, DataError
 from slimkit.recipe.data.fashion_mnist import FashionMnist
 from slimkit.recipe.data.image_folder import ImageFolder
-from slimkit.recipe.tasks import open_samples
+from slimkit.recipe.tasks import image_samples, open_samples
 from slimkit.recipe.tasks.image_samples import header_size
 
 TINY = signature([("image", (-1, 3, 32, 32))], [("y", (-1, 3))])
@@ -131,6 +132,21 @@ def test_limit_is_a_fixed_choice_all_over_the_folder(tmp_path: Path) -> None:
     _, samples = open_samples(TINY, str(tmp_path))
     chosen = _labels(samples.batches(4, limit=12))
     assert len(chosen) == 12 and set(chosen) == {0, 1, 2} and chosen == _labels(samples.batches(5, limit=12))
+
+
+def test_images_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(20):
+        _image(tmp_path / f"{index:02d}.png", index)
+    read = []
+    decode = image_samples.decode
+    monkeypatch.setattr(image_samples, "decode", lambda path: read.append(path) or decode(path))
+    _, samples = open_samples(TINY, str(tmp_path), labels="none")
+    batches = samples.batches(2)
+    assert not read
+    next(batches)
+    batches.close()  # waits for what is under way
+    assert 2 <= len(read) <= 6
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("slimkit-data")]
 
 
 def test_grey_models_and_own_options(tmp_path: Path) -> None:

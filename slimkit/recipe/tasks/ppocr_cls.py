@@ -17,7 +17,9 @@ from slimkit.recipe.tasks.task import Metric, Task
 
 __all__ = ["LINE_FILES", "PpocrClsTask"]
 
-LINE_FILES = ("label.txt", "labels.txt", "cls_gt_test.txt", "cls_gt*.txt", "rec_gt_test.txt", "rec_gt*.txt")
+#: Label files of lines, by name, best first.
+LINE_FILES = ("label.txt", "labels.txt", "cls_gt_test.txt", "cls_gt*.txt", "rec_gt_test.txt", "rec_gt*.txt",
+              "*test*.txt", "*val*.txt")  # fmt: skip
 
 
 class PpocrClsTask(Task):
