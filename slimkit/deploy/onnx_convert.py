@@ -17,6 +17,7 @@ __all__ = ["OPSET", "can_convert", "converted"]
 
 #: Since 13 DequantizeLinear takes one scale a channel; since 14 there is HardSwish, one op that reads its input once.
 OPSET = 14
+PADDED = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose", "conv3d", "pool2d", "pool3d")
 REMEDY = "pip install 'slimkit[onnx]'"
 
 
@@ -49,6 +50,7 @@ def converted(model: Model, opset: int = OPSET) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
         program = model.save(f"{folder}/model")
+        _explicit_padding(program)
         out = Path(folder) / "model.onnx"
         with WorkerSession("onnx_worker.py", "paddle2onnx", pin=False) as session:
             files = {"model": str(program), "params": f"{folder}/model.pdiparams"}
@@ -59,6 +61,18 @@ def converted(model: Model, opset: int = OPSET) -> Any:
             if not reply["written"]:
                 raise ModelError(_why(session.log, ""))
         return onnx.load(str(out))
+
+
+def _explicit_padding(program: Path) -> None:
+    """Writes out the padding algorithm where a program leaves it at its default: paddle2onnx insists on it."""
+    from paddle.base.proto import framework_pb2
+
+    desc = framework_pb2.ProgramDesc()
+    desc.ParseFromString(program.read_bytes())
+    for op in (op for block in desc.blocks for op in block.ops):
+        if op.type in PADDED and all(attr.name != "padding_algorithm" for attr in op.attrs):
+            op.attrs.add(name="padding_algorithm", type=framework_pb2.STRING, s="EXPLICIT")
+    program.write_bytes(desc.SerializeToString())
 
 
 def _why(log: str, error: str) -> str:

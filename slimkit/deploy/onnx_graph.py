@@ -69,10 +69,10 @@ class OnnxGraph:
         return self.add_constant(name, value)
 
     def add_node(self, op: str, inputs: List[str], output: str, before: Optional[Any] = None, **attrs: Any) -> Any:
-        """Adds a node with one output, named after it, before a node or at the end."""
+        """Adds a node with one output, before a node or at the end."""
         from onnx import helper
 
-        node = helper.make_node(op, inputs, [output], name=output, **attrs)
+        node = helper.make_node(op, inputs, [output], **attrs)
         self._taken.add(output)
         at = len(self.nodes) if before is None else next(i for i, n in enumerate(self.nodes) if n is before)
         self.nodes.insert(at, node)
@@ -94,7 +94,9 @@ class OnnxGraph:
             self.read_instead(node, old, new)
 
     def rename(self, old: str, new: str) -> None:
-        """Gives a computed tensor, or an input of the model, another name, which is free."""
+        """Gives a tensor another name, which is free."""
+        if old in self.constants:
+            self.constants[new] = self.constants.pop(old)
         maker = self.producers.pop(old, None)
         for node in [*([maker] if maker is not None else []), *self.readers.pop(old, [])]:
             for names in (node.input, node.output):

@@ -20,6 +20,7 @@ FOLDABLE = frozenset(
     "Reshape Shape Slice Split Sqrt Squeeze Sub Tile Transpose Unsqueeze".split()
 )
 LARGEST = 1 << 26  # elements of a folded result: constants are to be stored, not to be multiplied
+PREFIXES = ("p2o.", "pd_op.", "helper.")
 ADDED = ("Conv", "ConvTranspose")
 
 
@@ -31,6 +32,7 @@ def simplify(graph: OnnxGraph) -> None:
     _scalars_in_concat(graph)
     _biases(graph)
     graph.drop_unread()
+    _shorten_names(graph)
 
 
 def attribute(node: Any, name: str, default: Any = None) -> Any:
@@ -179,6 +181,18 @@ def _channels(graph: OnnxGraph, conv: Any) -> int:
     if weight is None:
         return -1
     return weight.shape[0] if conv.op_type == "Conv" else weight.shape[1] * attribute(conv, "group", 1)
+
+
+def _shorten_names(graph: OnnxGraph) -> None:
+    """Drops what paddle2onnx puts before every name; a small model's names are a good part of its file."""
+    for node in graph.nodes:
+        node.ClearField("name")
+    for name in [*graph.producers, *graph.constants]:
+        short = name
+        for prefix in PREFIXES:
+            short = short[len(prefix) :] if short.startswith(prefix) else short
+        if short != name and name not in graph.results and graph.fresh(short) == short:
+            graph.rename(name, short)
 
 
 def rename_ends(graph: OnnxGraph, feeds: Sequence[str], fetches: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Callable, Collection, Dict, Mapping, Optional, Tuple
 from slimkit.errors import ConfigError, nearest
 from slimkit.ir.graph import GraphOp
 from slimkit.quant import onednn_conditions as onednn
+from slimkit.quant import onnxruntime_conditions as onnxruntime
 from slimkit.quant.ops import WEIGHT_OPS
 
 __all__ = ["CAPABILITIES", "Capability", "Refusal", "capability"]
@@ -58,6 +59,15 @@ class Capability:
     float_reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+def _lite(runtime: str) -> Capability:
+    return Capability(
+        runtime,
+        weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),
+        refusals=(onednn.both_computed,),
+        float_reasons={"conv2d_transpose": "Paddle-Lite takes no int8 weight of a conv2d_transpose in the onnx format"},
+    )
+
+
 CAPABILITIES: Dict[str, Capability] = {
     # Paddle Inference on x86, oneDNN. Products with a matrix become 1x1 convolutions (LegalizeOnednn). A convolution
     # and the residual add behind it are one op, which runs in integers when the residual and the sum lie on grids; the
@@ -71,18 +81,23 @@ CAPABILITIES: Dict[str, Capability] = {
         slots={"elementwise_add": onednn.residual_slots},
         float_reasons={"conv2d_transpose": "Paddle's oneDNN int8 has no conv2d_transpose"},
     ),
+    # ONNX Runtime on CPU. A convolution is an integer one only when its result lies on a grid too (QLinearConv); a
+    # matrix product needs none. Residual adds on grids run in integers (QLinearAdd). Pools and the multiplications of
+    # squeeze-and-excitation gain nothing from grids: Q and DQ cost what they save. See docs/onnx.md.
     "onnx": Capability(
         "onnx",
-        weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2"),
+        weight_ops=("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2"),
         activation_ops=("elementwise_add",),
         output_ops=("conv2d", "depthwise_conv2d"),
         affine_activations=True,
+        weight_only=(onnxruntime.no_integer_kernel, onnxruntime.depthwise_among_floats),
     ),
     # The plain files, for whatever runtime reads them: all that the formats can say.
     "paddle-onnx": Capability("paddle-onnx", weight_ops=tuple(WEIGHT_OPS), activation_bits=ANY, weight_bits=ANY),
     "paddle-old": Capability("paddle-old", weight_ops=tuple(WEIGHT_OPS), activation_bits=ANY, weight_bits=ANY),
-    "lite-arm": Capability("lite-arm", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
-    "lite-x86": Capability("lite-x86", weight_ops=("conv2d", "depthwise_conv2d", "mul", "matmul", "matmul_v2")),
+    # Paddle-Lite: ARM has int8 kernels for these; x86's are wrong, it computes in float on the same grid.
+    "lite-arm": _lite("lite-arm"),
+    "lite-x86": _lite("lite-x86"),
 }
 
 

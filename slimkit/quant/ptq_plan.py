@@ -135,7 +135,7 @@ def _planned(item: Selected, capability: Capability, config: PtqConfig, results:
         one = config.weight_quantize_type == "abs_max" or item.op.type in capability.per_tensor_ops
         weight = (item.weight_slot, item.weight.name, None if one else item.weight_axis)
     result = None
-    if item.op.type in capability.output_ops:
+    if item.op.type in capability.output_ops and item.activations:
         behind = _result(item.op, capability)
         result = behind.name if behind is not None and behind.name not in results else None
     return PlannedOp(
