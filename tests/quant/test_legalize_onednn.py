@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
-from small_programs import CONV, Net, mobile_net, random
+from small_programs import AVERAGE_POOL, CONV, Net, mobile_net, random
 
 from slimkit.deploy import paddle_inference
 from slimkit.ir import Graph, Model
 from slimkit.quant import QatTrainer
+from slimkit.quant.export import export_program
 from slimkit.quant.passes.legalize_onednn import LegalizeOnednn
+from slimkit.quant.ptq import post_training_quantize
+from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 
 CPU = paddle.CPUPlace()
 TYPES = ["conv2d", "depthwise_conv2d", "conv2d_transpose", "matmul_v2", "mul"]
@@ -104,3 +107,116 @@ def test_it_counts_its_rewrites(exported):
     assert counts["scale stopped by assign"] >= 1
     again = LegalizeOnednn(model.scope).apply(graph)
     assert again["fully connected as 1x1 convolution"] == 0 and again["scale stopped by assign"] == 0
+
+
+def _residual_net() -> Net:
+    """stem, max pool, a block with a projection, one without, average pool, fully connected."""
+    net = Net()
+
+    def conv_bn(x, out, into, size, stride=1):
+        attrs = {"strides": [stride, stride], "paddings": [size // 2, size // 2]}
+        channels = {"x": 3}.get(x, widths.get(x, 0))
+        y = net.conv(
+            x, random(sum(map(ord, out)), into, channels, size, size, size=(2 / channels) ** 0.5 / size), out, **attrs
+        )
+        widths[out] = widths[f"{out}.bn"] = into
+        return net.batch_norm(y, f"{out}.bn", into)
+
+    def relu(x, out, shape):
+        widths[out] = shape[1]
+        net.block.vars[x].desc.set_shape(shape)
+        net.relu(x, out)
+        net.block.vars[out].desc.set_shape(shape)
+        return out
+
+    def block(x, out, width, side, stride):
+        shape = [-1, width, side, side]
+        y = relu(conv_bn(x, f"{out}.1", width, 3, stride), f"{out}.r", shape)
+        y = conv_bn(y, f"{out}.2", width, 3)
+        short = conv_bn(x, f"{out}.p", width, 1, stride) if stride > 1 else x
+        for name in (y, short):
+            net.block.vars[name].desc.set_shape(shape)
+        return relu(net.add(y, short, f"{out}.sum"), out, shape)
+
+    widths: dict = {}
+    x = net.data("x", [-1, 3, 16, 16], grad=False)
+    x = relu(conv_bn(x, "stem", 8, 3), "stem.r", [-1, 8, 16, 16])
+    pool = {**AVERAGE_POOL, "pooling_type": "max", "ksize": [2, 2], "strides": [2, 2], "adaptive": False}
+    x = net.op("pool2d", {"Out": "pooled"}, pool, X=x)
+    widths["pooled"] = 8
+    x = block(block(x, "a", 16, 4, 2), "b", 16, 4, 1)
+    x = net.op("pool2d", {"Out": "gap"}, AVERAGE_POOL, X=x)
+    attrs = {"start_axis": 1, "stop_axis": 3}
+    x = net.op("flatten_contiguous_range", {"Out": "flat", "XShape": "flat.xshape"}, attrs, X=x)
+    net.block.vars["flat"].desc.set_shape([-1, 16])
+    net.add(net.linear(x, random(8, 16, 6), "fc", trans_x=False, trans_y=False), net.param("fc.b", random(9, 6)), "y")
+    return net
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory):
+    """(images, post-training result, prefix of its export for oneDNN)."""
+    images = random(4, 8, 3, 16, 16)
+    result = post_training_quantize(
+        _residual_net().model(["x"], ["y"]), [{"x": images}], ("paddle",), {"algo": "abs_max"}
+    )
+    quantized = result.quantized["paddle"]
+    prefix = tmp_path_factory.mktemp("residual") / "m"
+    export_program(quantized.model, quantized.table, runtime="onednn").save(prefix)
+    return images, quantized, str(prefix)
+
+
+def test_residual_networks_run_wholly_in_int8_and_right(residual):
+    images, _, prefix = residual
+    found = paddle_inference.executed_precision(prefix, images)
+    assert found["int8"] == 6 and found["hazards"] == [], found["summary"]
+    assert [row["weight"] for row in found["fallback"]] == ["fc.w"]  # a small product of one pixel
+    (simulated,) = Model.load(prefix).run([images])
+    (int8,) = paddle_inference.run(prefix, [[images]], int8=True)[0]
+    assert _relative(int8, simulated) < 0.04
+
+
+def test_without_the_rewrites_it_is_wrong(residual, tmp_path):
+    images, quantized, _ = residual
+    prefix = str(tmp_path / "plain")
+    export_program(quantized.model, quantized.table).save(prefix)
+    found = paddle_inference.executed_precision(prefix, images)
+    assert found["hazards"], found["summary"]
+
+
+def test_only_relus_behind_signed_residuals_change(residual):
+    counts = Model.load(residual[2]).op_counts()
+    assert counts["leaky_relu"] == 2 and counts["relu"] == 3
+    assert counts["assign"] == 1  # in front of the average pool, none at the max pool
+
+
+def test_names_of_weights_inputs_and_results_stay(residual):
+    _, quantized, prefix = residual
+    model = Model.load(prefix)
+    assert model.feeds == ["x"] and model.fetches == ["y"]
+    stored = {name for name, value in model.params.items() if value.dtype == np.int8}
+    weights = {params.tensor for params in quantized.table.weights().values()}
+    assert stored == weights
+    others = [v.name for v in model.program.list_vars() if v.name not in {*quantized.model.params, "x", "y"}]
+    assert max(map(len, others)) <= 4
+
+
+@pytest.mark.parametrize("op_type", ["matmul_v2", "mul"])
+def test_square_weights_that_are_only_stored_as_integers(tmp_path, op_type):
+    """The runtime would read the scales of the columns as those of the rows."""
+    net = Net()
+    x = net.data("x", [-1, 5, 8] if op_type == "matmul_v2" else [-1, 8])
+    weight = random(1, 8, 8) * np.arange(1, 9, dtype="float32") ** 2
+    more = (
+        {"trans_x": False, "trans_y": False} if op_type == "matmul_v2" else {"x_num_col_dims": 1, "y_num_col_dims": 1}
+    )
+    net.add(net.linear(x, weight, "y", op_type, **more), net.param("b", random(2, 8)), "out")
+    axis = QuantParams("y.w", np.abs(weight).max(axis=0), axis=1, is_weight=True)
+    table = QuantTable({"y.w": axis}, [QuantizedOp(op_type, "y", {"Y": "y.w"})])
+    model = net.model(["x"], ["out"])
+    export_program(model, table, runtime="onednn").save(tmp_path / "m")
+    values = random(3, 2, 5, 8) if op_type == "matmul_v2" else random(3, 4, 8)
+    (int8,) = paddle_inference.run(tmp_path / "m", [[values]], int8=True)[0]
+    step = axis.scale / 127
+    expected = values @ (np.round(weight / step) * step) + net.value("b")
+    assert _relative(int8, expected) < 1e-5

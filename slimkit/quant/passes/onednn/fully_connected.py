@@ -2,8 +2,8 @@
 
 The weight scales of int8 fully connected layers are read along the wrong axis; the same product as a convolution is
 right, and int8. Its bias moves with it, in front of the reshape, where the runtime joins it with the convolution. One
-whose weight alone is stored as integers is computed in float, but the scales of a square weight are taken for the other
-axis there too: such a weight gets its float values.
+whose weight alone is stored as integers is computed in float, but the scales of a square weight are taken for those of
+its rows there too: such a weight is stored transposed, and read so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
-from slimkit.quant.passes.onednn.stored_weight import array, stored_weight
+from slimkit.quant.passes.onednn.stored_weight import array, real_values, stored_weight
 from slimkit.quant.site import FP32, set_tensor
 
 __all__ = ["rewrite"]
@@ -31,7 +31,10 @@ _CONV = {
 
 def rewrite(graph: Graph, scope: Any, place: Any) -> int:
     """Edits the graph in place; returns how many layers became convolutions."""
-    return sum(_as_conv(graph, op, scope, place) for op in graph.ops(*_FULLY_CONNECTED))
+    count = sum(_as_conv(graph, op, scope, place) for op in graph.ops(*_FULLY_CONNECTED))
+    for op in graph.ops(*_FULLY_CONNECTED):
+        _transposed_square(graph, op, scope, place)
+    return count
 
 
 def _as_conv(graph: Graph, op: GraphOp, scope: Any, place: Any) -> bool:
@@ -63,6 +66,28 @@ def _as_conv(graph: Graph, op: GraphOp, scope: Any, place: Any) -> bool:
         if graph.has_op(old) and not any(v.consumers for v in old.outputs):
             graph.remove_op(old)
     return True
+
+
+def _transposed_square(graph: Graph, op: GraphOp, scope: Any, place: Any) -> None:
+    weight = stored_weight(op, "Y")
+    flag = {"matmul_v2": "trans_y", "matmul": "transpose_Y"}.get(op.type)
+    if weight is None or weight[1].shape[0] != weight[1].shape[-1] or len(weight[1].shape) != 2:
+        return
+    dequantize, stored = weight
+    if dequantize.attr("quant_axis", -1) != 1:
+        return
+    out, scales = dequantize.output_var("Y"), array(scope, dequantize.input_names("Scale")[0])
+    if out is None or scales.size == 1 or len(out.consumers) != 1 or len(stored.consumers) != 1:
+        return
+    if flag is None:  # mul has no transposed form
+        var = graph.create_var(f"{stored.name}.on_grid", stored.shape, FP32, persistable=True, stop_gradient=True)
+        set_tensor(scope, var.name, real_values(scope, dequantize, stored), place)
+        graph.replace_input(op, out, var)
+        graph.remove_op(dequantize)
+        return
+    set_tensor(scope, stored.name, np.ascontiguousarray(array(scope, stored.name).T), place)
+    dequantize.set_attr("quant_axis", 0)
+    op.set_attr(flag, not op.attr(flag, False))
 
 
 def _bias(out: GraphVar, size: int) -> Optional[Tuple[GraphOp, GraphVar, GraphVar]]:

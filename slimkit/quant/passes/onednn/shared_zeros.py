@@ -1,4 +1,4 @@
-"""Rewrite: every grid brings zero points of its own, a tenth of a small model. The runtime reads none: one is enough."""
+"""Rewrite: every grid has zero points of its own, a tenth of a small model. The runtime reads none: one is enough."""
 
 from __future__ import annotations
 
