@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from slimkit.errors import ConfigError, SlimkitError, TrainingError
 from slimkit.quant.ptq_config import PtqConfig
