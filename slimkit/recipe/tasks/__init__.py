@@ -9,6 +9,7 @@ import importlib
 from typing import Any, Dict, Optional, Tuple, Type, Union
 
 from slimkit.errors import ConfigError, nearest
+from slimkit.recipe.data.rendered import RENDERED, rendered_folder
 from slimkit.recipe.tasks.guess import guess_task
 from slimkit.recipe.tasks.samples import Batch, Samples, Stream
 from slimkit.recipe.tasks.signature import Signature, TensorSpec
@@ -50,7 +51,8 @@ def open_samples(
 
     Args:
         model: a :class:`slimkit.ir.Model`, or its :class:`Signature`.
-        data: a ``.npy`` or ``.npz`` file, a folder, a label file, an image, or ``fashion_mnist``.
+        data: a ``.npy`` or ``.npz`` file, a folder, a label file, an image, ``fashion_mnist``, or
+            ``rendered:rec:200`` (see :mod:`slimkit.recipe.data.rendered`).
         task: a key of :data:`TASKS`; None: guessed from the model's inputs and outputs and the data.
         **options: of the task; those that are None are left at their defaults.
 
@@ -62,6 +64,8 @@ def open_samples(
         DataError: the data is missing, empty or does not fit the model.
     """
     signature = Signature.of(model)
+    if str(data).startswith(RENDERED):
+        data = str(rendered_folder(str(data)))
     name = task or guess_task(signature, data)
     found = make_task(task_type(name), signature, options)
     return found, found.open(str(data))
