@@ -76,11 +76,12 @@ def activation_grid(
         affine: with a zero point, 2**bits levels over [low, high].
     """
     row = observer(config.algo)
-    threshold = max(row.threshold(histogram, bits, hist_percent=config.hist_percent), _SMALLEST)
     if not affine:
+        threshold = max(row.threshold(histogram, bits, hist_percent=config.hist_percent), _SMALLEST)
         return QuantParams(tensor, np.array([threshold], np.float32), bits)
-    low = np.array([max(min(histogram.low, 0.0), -threshold)], np.float32)
-    high = np.array([min(max(histogram.high, 0.0), threshold)], np.float32)
+    ends = row.affine_range(histogram, bits, hist_percent=config.hist_percent)
+    low, high = np.array(ends, np.float32).reshape(2, 1)
+    high = np.maximum(high, low + np.float32(_SMALLEST))
     width, zero = affine_params(low, high, bits)
     return QuantParams(tensor, width, bits, None, False, zero, rounding="half_even")
 
