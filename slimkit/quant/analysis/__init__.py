@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slimkit.quant.analysis.analyze import analyze
+from slimkit.quant.analysis.analyze import analyze, rank_layers
 from slimkit.quant.analysis.result import Analysis, Counts, Error, FloatStep, LayerAnalysis, TensorRange
 from slimkit.quant.analysis.subset import leave_float, skip_rules
 
@@ -15,5 +15,6 @@ __all__ = [
     "TensorRange",
     "analyze",
     "leave_float",
+    "rank_layers",
     "skip_rules",
 ]

@@ -21,7 +21,7 @@ from slimkit.quant.analysis.subset import skip_rules
 from slimkit.quant.export import export_program
 from slimkit.quant.quantized import Quantized
 
-__all__ = ["BINS", "analyze", "rank"]
+__all__ = ["BINS", "analyze", "rank", "rank_layers"]
 
 #: Bins of a histogram.
 BINS = 64
@@ -92,6 +92,36 @@ def rank(layers: Sequence[LayerAnalysis]) -> List[str]:
         return (_decibel(row.final), _decibel(row.own))
 
     return [row.output for row in sorted(layers, key=key)]
+
+
+def rank_layers(
+    quantized: Quantized,
+    feeds: Iterable[Mapping[str, np.ndarray]],
+    *,
+    place: Any = None,
+    limit: Optional[int] = None,
+    tick: Optional[Callable[[], None]] = None,
+) -> List[str]:
+    """The ranking of :func:`analyze` alone: outputs of the quantized ops, the most harmful first.
+
+    Args:
+        quantized: float model and table.
+        feeds: batches by feed name.
+        place: device; None: CPU.
+        limit: samples to measure on; None: all.
+        tick: called after each op and batch.
+    """
+    small = cut(quantized.model, feeds, limit)
+    reference = [dict(zip(quantized.model.fetches, quantized.model.run(feed, place=place))) for feed in small]
+    found = isolated_errors(quantized, small, reference, place, tick)
+    return rank(
+        [
+            LayerAnalysis(
+                op.output, op.type, own=as_error(found[op.output].own[BOTH]), final=found[op.output].final.result()
+            )
+            for op in quantized.table.ops
+        ]
+    )
 
 
 def _decibel(error: Error) -> float:
