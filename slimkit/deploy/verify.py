@@ -90,8 +90,9 @@ def verify(
         for contender in contenders:
             contender.prepare(Path(folder))
         count = run_side_by_side(contenders, stream, threads, reference)
+        first = next((c.verifier.title for c in contenders if c.variant.key == "float" and c.runs), "")
         for contender in contenders:
-            contender.finish(count, headline)
+            contender.finish(count, headline, first)
         for group in by_runtime(contenders).values():
             measure(group, stream, threads, batch_sizes, latency_seconds)
     rows = [contender.row for contender in contenders]

@@ -26,6 +26,7 @@ class VerifyRow:
         speed_ratio: batch size -> float's time over this one's (above 1 is faster), None for the float row.
         against_float: agreement with the float model on the same runtime, over all outputs together.
         outputs_against_float: the same for each output, where there are several.
+        across_runtimes: of a float row, agreement with the float row of the first runtime.
         against_simulated: agreement with the simulated quantized model (what training saw).
         int8_primitives: compute primitives executed in int8 in one inference; None where it cannot be known.
         float_primitives: the same, in float.
@@ -49,6 +50,7 @@ class VerifyRow:
     against_float: Optional[Agreement] = None
     outputs_against_float: List[Agreement] = field(default_factory=list)
     against_simulated: Optional[Agreement] = None
+    across_runtimes: Optional[Agreement] = None
     int8_primitives: Optional[int] = None
     float_primitives: Optional[int] = None
     profile: Dict[int, Dict[str, float]] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class VerifyRow:
         values["latency"] = {str(batch): latency.to_dict() for batch, latency in self.latency.items()}
         values["profile"] = {str(batch): kinds for batch, kinds in self.profile.items()}
         values["speed_ratio"] = {str(batch): round(ratio, 3) for batch, ratio in self.speed_ratio.items()}
-        for name in ("against_float", "against_simulated"):
+        for name in ("against_float", "against_simulated", "across_runtimes"):
             agreement = getattr(self, name)
             values[name] = agreement.to_dict() if agreement else None
         values["outputs_against_float"] = [agreement.to_dict() for agreement in self.outputs_against_float]

@@ -21,6 +21,9 @@ __all__ = ["Contender", "run_side_by_side"]
 
 Outputs = List[np.ndarray]
 
+#: |difference| / |outputs| of one float model on two runtimes above which one of them is wrong.
+OTHERWISE = 0.01
+
 
 class Contender:
     """One row: its model, the worker it runs in, and what its outputs add up to.
@@ -46,7 +49,7 @@ class Contender:
         self.row = VerifyRow(verifier.name, f"{verifier.title}, {variant.title}", variant.precision)
         self.prepared: Optional[Prepared] = None
         self._metric, self._labelled = metric(), False
-        self._to_float, self._to_simulated = OutputsCounter(), OutputsCounter()
+        self._to_float, self._to_simulated, self._across = OutputsCounter(), OutputsCounter(), OutputsCounter()
         self._session: Optional[WorkerSession] = None
 
     @property
@@ -106,19 +109,34 @@ class Contender:
         return outputs
 
     def take(
-        self, outputs: Outputs, labels: Optional[Sequence], base: Optional[Outputs], simulated: Optional[Outputs]
+        self,
+        outputs: Outputs,
+        labels: Optional[Sequence],
+        base: Optional[Outputs],
+        simulated: Optional[Outputs],
+        first: Optional[Outputs],
     ) -> None:
-        """Adds a batch's outputs to the metric and compares them."""
+        """Adds a batch's outputs to the metric and compares them.
+
+        Args:
+            outputs: this row's.
+            labels: of the batch.
+            base: of this runtime's float model.
+            simulated: of the simulated model.
+            first: of the float model on the first runtime.
+        """
         if labels is not None:
             self._labelled = True
             self._metric.update(outputs, labels)
         if base is not None and self.variant.quantized:
             self._to_float.add(outputs, base)
+        if first is not None and first is not outputs and self.variant.key == "float":
+            self._across.add(outputs, first)
         if simulated is not None and self.variant.quantized and self.share_simulation:
             self._to_simulated.add(outputs, simulated)
 
-    def finish(self, samples: int, headline: Optional[str]) -> None:
-        """Writes what was found over so many samples into the row."""
+    def finish(self, samples: int, headline: Optional[str], first: str = "the first runtime") -> None:
+        """Writes what was found over so many samples into the row; ``first`` names the first runtime."""
         if not self.runs:
             return
         row = self.row
@@ -126,6 +144,12 @@ class Contender:
         if self._labelled:
             row.metrics = {name: float(value) for name, value in self._metric.result().items()}
             row.accuracy = headline_of(row.metrics, headline)
+        row.across_runtimes = self._across.result()
+        if row.across_runtimes is not None and row.across_runtimes.relative > OTHERWISE:
+            row.notes.append(
+                f"The float model gives other outputs here than on {first} (cosine {row.across_runtimes.cosine:.4f}): "
+                "distrust this runtime's figures, the quantized model's too."
+            )
         row.against_float, row.against_simulated = self._to_float.result(), self._to_simulated.result()
         each = self._to_float.each()
         row.outputs_against_float = each if len(each) > 1 else []
@@ -175,11 +199,12 @@ def run_side_by_side(
             outputs = [contender.run(feed) for contender in contenders]
             if known is None:
                 simulated = _outputs_of(contenders, outputs, "simulated")
+            first = _outputs_of(contenders, outputs, "float")
             for contender, found in zip(contenders, outputs):
                 if found is not None:
                     base = _outputs_of(contenders, outputs, "float", contender.verifier.name)
                     own = known is None and contender.variant.key == "simulated"
-                    contender.take(found, labels, base, None if own else simulated)
+                    contender.take(found, labels, base, None if own else simulated, first)
     return count
 
 
@@ -195,7 +220,8 @@ def _outputs_of(
 ) -> Optional[Outputs]:
     for contender, found in zip(contenders, outputs):
         if contender.variant.key == key and runtime in (None, contender.verifier.name):
-            return found
+            if found is not None or runtime is not None:
+                return found
     return None
 
 

@@ -80,6 +80,9 @@ class DeployedResult(_Part):
     against_float: Optional[Closeness] = Field(None, description="All outputs against this runtime's float model.")
     outputs_against_float: List[Closeness] = Field(default_factory=list, description="Each output, if several.")
     against_simulated: Optional[Closeness] = Field(None, description="All outputs against the simulated model.")
+    across_runtimes: Optional[Closeness] = Field(
+        None, description="Of a float result: its outputs against float's on the first runtime."
+    )
     int8_ops: Optional[int] = Field(None, description="Convolutions and matrix products that ran in int8.")
     float_ops: Optional[int] = Field(None, description="The same that ran in float.")
     fallback: List[Dict[str, str]] = Field(

@@ -57,6 +57,7 @@ def _result(row: VerifyRow, report: VerifyReport) -> DeployedResult:
         against_float=_closeness(row.against_float),
         outputs_against_float=[c for c in map(_closeness, row.outputs_against_float) if c is not None],
         against_simulated=_closeness(row.against_simulated),
+        across_runtimes=_closeness(row.across_runtimes),
         int8_ops=row.int8_primitives,
         float_ops=row.float_primitives,
         fallback=[{key: str(value) for key, value in item.items()} for item in row.fallback],

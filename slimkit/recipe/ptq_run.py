@@ -1,10 +1,11 @@
 """``slimkit ptq``: model and data in; exports that have been run on their runtimes, and a report, out.
 
-    load -> calibrate and quantize (or search) -> export for each runtime -> verify there -> report
+load -> calibrate and quantize (or search) -> export for each runtime -> verify there -> report
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -229,8 +230,7 @@ def _report(run: PtqRun) -> PtqRunReport:
     recipe, result, verified = run.recipe, run.result, run.verified
     run.seconds["total"] = time.perf_counter() - run.started
     counts = result.float_model.op_counts()
-    folder = run.out
-    files = {name: str(path.relative_to(folder)) for name, path in run.exported.items()}
+    files = {name: os.path.relpath(path, run.out) for name, path in run.exported.items()}
     return PtqRunReport(
         title=f"{Path(recipe.model).name}, {result.config.algo}, "
         f"{result.config.weight_bits}-bit weights, {result.config.activation_bits}-bit activations",

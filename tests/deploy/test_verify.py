@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from slimkit.deploy.batches import Samples, check_shapes, one_batch
 from slimkit.deploy.notes import hazard_notes, speed_notes
 from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
 from slimkit.deploy.verify_latency import ratio
+from slimkit.deploy.verify_metric import Top1
 from slimkit.deploy.verify_report import VerifyRow
-from slimkit.deploy.verify_run import run_side_by_side
-from slimkit.deploy.verify_runtimes import VERIFIERS
+from slimkit.deploy.verify_run import Contender, run_side_by_side
+from slimkit.deploy.verify_runtimes import VERIFIERS, Prepared, verifier
 from slimkit.errors import ConfigError, DataError, ModelError
 
 from .conftest import INPUT, SHAPE, WEIGHT
@@ -103,18 +105,47 @@ class Stream:
             yield {"x": np.random.RandomState(index).randn(2, 4, side, side).astype("float32")}, None
 
 
-def test_shapes_may_differ_between_batches(tmp_path):
-    prefixes = []
+@pytest.fixture(scope="module")
+def open_sides(tmp_path_factory):
+    """Prefixes of a float convolution whose image may have any side, and of the same quantized."""
+    folder, prefixes = tmp_path_factory.mktemp("open_sides"), []
     for name, weight in (("float", lambda b: b.param("w", WEIGHT)), ("int8", lambda b: b.weight(WEIGHT, "w"))):
         builder = Builder()
         x = "x" if name == "float" else builder.qdq("x", 4.0, "a")
-        prefixes.append(builder.save(tmp_path / name, [-1, 4, -1, -1], builder.conv(x, weight(builder), "out")))
+        prefixes.append(builder.save(folder / name, [-1, 4, -1, -1], builder.conv(x, weight(builder), "out")))
+    return prefixes
+
+
+def test_shapes_may_differ_between_batches(open_sides):
     stream = Stream()
-    report = verify(*prefixes, stream, latency_seconds=0.02, batch_sizes=(3,))
+    report = verify(*open_sides, stream, latency_seconds=0.02, batch_sizes=(3,))
     int8 = report.row("paddle", "int8")
     assert report.samples == 4 and int8.against_float.samples == 4 and int8.against_float.sqnr_db > 30
     assert int8.error is None and int8.latency[3].median_ms > 0 and report.metric is None
     assert stream.passes > 1
+
+
+@pytest.mark.lite
+@pytest.mark.usefixtures("needs_lite")
+def test_paddle_lite_is_right_for_every_shape(open_sides):
+    """Its x86 kernels are not when a predictor meets a second shape."""
+    report = verify(*open_sides, Stream((10, 14, 10)), runtimes=("paddle", "lite-x86"), latency_seconds=0)
+    row = report.row("lite-x86", "float")
+    assert row.across_runtimes.relative < 1e-5 and row.notes == []
+    assert report.row("paddle", "float").across_runtimes is None
+
+
+def test_a_runtime_that_computes_float_otherwise_is_distrusted(open_sides):
+    contenders = [
+        Contender(verifier(name), verifier(name).variants[0], open_sides[0], Top1, False) for name in ("paddle", "onnx")
+    ]
+    right = np.random.RandomState(0).randn(2, 3)
+    for contender, outputs in zip(contenders, (right, right + 0.5)):
+        contender.prepared = Prepared(Path("m"), 1)
+        contender.take([outputs], None, None, None, [right])
+        contender.finish(2, None, "Paddle Inference")
+    assert "other outputs here than on Paddle Inference (cosine 0." in contenders[1].row.notes[0]
+    assert contenders[0].row.notes == [] and contenders[0].row.across_runtimes.relative == 0
 
 
 def test_nan_outputs_are_said(models, tmp_path):
