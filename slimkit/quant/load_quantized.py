@@ -54,8 +54,9 @@ def read_quantized(model: Model, name: str = "the model") -> Quantized:
     copy = model.clone(copy_params=True)
     with legacy_ir():
         graph = Graph(copy.program, for_test=True)
-        table = ReadQuantized(copy.scope, copy.fetches).apply(graph)
-        if not table.ops:
+        reader = ReadQuantized(copy.scope, copy.fetches)
+        table = reader.apply(graph)
+        if not table.ops and not reader.floats:
             raise ModelError(
                 f"{name} holds no quantized op, so there is nothing to read; quantize it with `slimkit ptq` or "
                 "`slimkit quant`, or use it as the float model it is."

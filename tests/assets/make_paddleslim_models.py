@@ -131,8 +131,8 @@ def dynamic(folder, name, bits):
             os.replace(f"{folder}/{name}.files/{kind}/model.{suffix}", f"{folder}/{target}.{suffix}")
 
 
-def aware(folder, name, **config):
-    """quant_aware on the inference program, scales found by running train mode, then convert."""
+def aware(folder, name, frozen=True, **config):
+    """quant_aware on the inference program, scales found by running train mode, then convert (or not)."""
 
     def work(executor, scope):
         config.setdefault("quantize_op_types", WEIGHTED)
@@ -141,10 +141,11 @@ def aware(folder, name, **config):
         test = quant_aware(program, PLACE, config, scope=scope, for_test=True)
         for i in range(4):
             executor.run(train, feed={feeds[0]: images(i, 4)}, fetch_list=[], scope=scope)
-        frozen = convert(test, PLACE, config, scope=scope)
-        block = frozen.global_block()
+        done = convert(test, PLACE, config, scope=scope) if frozen else test
+        done = getattr(done, "_program", done)
+        block = done.global_block()
         paddle.static.save_inference_model(
-            f"{folder}/{name}", [block.var(feeds[0])], [block.var(fetches[0].name)], executor, program=frozen
+            f"{folder}/{name}", [block.var(feeds[0])], [block.var(fetches[0].name)], executor, program=done
         )
 
     static(work)
@@ -175,6 +176,9 @@ MODELS = {
                                     activation_quantize_type="moving_average_abs_max"),
     "aware_old_4": lambda f, n: aware(f, n, onnx_format=False, weight_quantize_type="abs_max", weight_bits=4,
                                       activation_bits=6, activation_quantize_type="range_abs_max"),
+    "unfrozen_onnx": lambda f, n: aware(f, n, False, onnx_format=True, weight_quantize_type="channel_wise_abs_max"),
+    "unfrozen_old": lambda f, n: aware(f, n, False, onnx_format=False, weight_quantize_type="abs_max",
+                                       activation_quantize_type="moving_average_abs_max"),
     "dygraph_onnx": lambda f, n: dygraph(f, n, onnx_format=True, weight_quantize_type="channel_wise_abs_max"),
     "dygraph_old": lambda f, n: dygraph(f, n, onnx_format=False, weight_quantize_type="channel_wise_abs_max"),
     "dynamic_8": lambda f, n: dynamic(f, n, 8),

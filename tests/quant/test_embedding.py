@@ -8,7 +8,9 @@ import pytest
 from small_programs import Net, random, run
 
 from slimkit.errors import ConfigError, ModelError
-from slimkit.quant import quant_embedding
+from slimkit.ir import Model
+from slimkit.quant import export_program, quant_embedding
+from slimkit.quant.load_quantized import read_quantized
 
 IDS = np.array([0, 5, 3, 5])
 PLACE = paddle.CPUPlace()
@@ -98,3 +100,20 @@ def test_a_table_of_nan_is_refused():
     net, _ = _net(np.full((6, 4), np.nan, "float32"))
     with pytest.raises(ModelError, match="'emb' holds NaN"):
         quant_embedding(net.program, PLACE, None, net.scope)
+
+
+@pytest.mark.parametrize("kind", ["abs_max", "log"])
+def test_stored_tables_load_as_float(tmp_path, kind):
+    net, feed = _net(random(1, 6, 4, size=0.3))
+    program = quant_embedding(net.program, PLACE, {"lookup_table_v2": {"quantize_type": kind}}, net.scope)
+    stored = Model(program, net.scope, ["ids"], ["y"])
+    wanted = stored.run(feed)[0]
+    found = read_quantized(stored)
+    np.testing.assert_allclose(found.model.run(feed)[0], wanted, rtol=1e-6)
+    assert len(found.table) == (kind == "abs_max")
+    if kind == "log":  # on no grid: nothing is left to quantize
+        return
+    for fmt in ("onnx", "old"):
+        again = Model.load(export_program(found.model, found.table, fmt).save(tmp_path / fmt))
+        np.testing.assert_allclose(again.run(feed)[0], wanted, rtol=1e-6)
+        assert again.params["emb.int"].dtype == np.int8

@@ -24,7 +24,7 @@ from slimkit.quant.passes.extract_table import is_quantizer
 ASSETS = Path(__file__).parent.parent / "assets" / "paddleslim_models.zip"
 ONNX = ["post_onnx", "post_onnx_full", "aware_onnx", "dygraph_onnx"]
 OLD = ["post_old", "post_old_tensor", "aware_old", "aware_old_4"]
-ALL = [*ONNX, *OLD, "dygraph_old", "dynamic_8"]
+ALL = [*ONNX, *OLD, "dygraph_old", "unfrozen_onnx", "unfrozen_old", "dynamic_8"]
 CONVS = {"conv2d": 4, "depthwise_conv2d": 1, "conv2d_transpose": 1, "matmul_v2": 1}
 
 
@@ -59,7 +59,7 @@ def test_the_same_is_computed_again(peers, reference, tmp_path, name):
     for fmt in ("onnx", "old"):
         model = Model.load(export_program(found.model, found.table, fmt).save(tmp_path / fmt))
         assert _quantizers(model)
-        if name in (ONNX if fmt == "onnx" else OLD):
+        if name in (OLD if fmt == "old" else [*ONNX, "unfrozen_onnx", "unfrozen_old"]):
             np.testing.assert_array_equal(_out(model, x), wanted)
         np.testing.assert_allclose(_out(model, x), wanted, atol=2e-6)
     if name != "dynamic_8":  # whose activations are float

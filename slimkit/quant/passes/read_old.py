@@ -19,7 +19,7 @@ from slimkit.quant.passes.extract_table import INTEGER_QUANTIZERS, scope_value
 from slimkit.quant.passes.read_linear import check_channels, once, store_floats
 from slimkit.quant.table import QuantParams
 
-__all__ = ["DEQUANTIZERS", "OldWeights"]
+__all__ = ["DEQUANTIZERS", "OldWeights", "take_from_behind"]
 
 DEQUANTIZERS = ("fake_dequantize_max_abs", "fake_channel_wise_dequantize_max_abs")
 
@@ -77,11 +77,7 @@ class OldWeights:
         if quantizer is None or quantizer.type not in INTEGER_QUANTIZERS:
             raise ModelError(f"{reader.type} '{_name(reader)}' has {op.type} behind it but no fake_quantize before it.")
         params = self._grid(op, reader, weight, int(quantizer.attr("bit_length", 8)))
-        inputs = list(op.inputs)
-        graph.remove_op(op, remove_dangling=False)
-        graph.replace_output(reader, raw, out)
-        for var in (raw, *inputs):
-            graph.drop_unread(var)
+        take_from_behind(graph, op, reader)
         return reader, row.weight, params
 
     def _grid(self, op: GraphOp, reader: GraphOp, weight: GraphVar, activation_bits: int) -> QuantParams:
@@ -120,6 +116,17 @@ class OldWeights:
         if once(weight, scale, self.floats) and stored.dtype.kind == "i":
             store_floats(self.scope, weight, dequantize(stored, scale if axis is not None else scale[0], bits, axis))
         return slot, QuantParams(weight.name, scale, bits, axis, is_weight=True, rounding="half_even")
+
+
+def take_from_behind(graph: Graph, op: GraphOp, reader: GraphOp) -> None:
+    """Removes a dequantize op behind ``reader``, which then writes what the op wrote."""
+    raw, out, inputs = op.input_var("X"), op.output_var("Out"), list(op.inputs)
+    if raw is None or out is None:
+        return
+    graph.remove_op(op, remove_dangling=False)
+    graph.replace_output(reader, raw, out)
+    for var in (raw, *inputs):
+        graph.drop_unread(var)
 
 
 def _width(stored: np.ndarray) -> int:

@@ -15,6 +15,7 @@ from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.quant.passes.extract_table import INTEGER_QUANTIZERS, ExtractTable, Found, Sources, is_quantizer
 from slimkit.quant.passes.read_affine import read_affine
+from slimkit.quant.passes.read_embedding import read_embeddings
 from slimkit.quant.passes.read_linear import fold_integer_casts, linear_params, linear_source
 from slimkit.quant.passes.read_observers import RemoveObservers, grid_key, name_results, strip_notes
 from slimkit.quant.passes.read_old import DEQUANTIZERS, OldWeights
@@ -51,6 +52,7 @@ class ReadQuantized(ExtractTable):
             self.integers.update(fold_integer_casts(self.scope, part))
             self.seen.update(RemoveObservers(self.scope, self.results).apply(part))
             self.own.update(OldWeights(self.scope, self.floats).apply(part))
+            self.own.update(read_embeddings(self.scope, part, self.floats))
         table = super().apply(graph)
         for part in graph.all_graphs():
             for op in part.ops():
