@@ -14,6 +14,8 @@ It departs from Migacz's text and Paddle's code where these lose accuracy (8 bit
   at one bin a level, where merging costs nothing because the histogram shows nothing of it: 17 dB instead of 23 dB on
   log-normal values. Paddle starts at half of the used range, which leaves heavy tails no choice.
 - Among equal divergences the least clipping wins.
+- With fewer than ``VALUES_PER_BIN`` values a bin, nothing is clipped: the divergence is then of chance (1,000 Laplacian
+  values: 25 dB instead of 31 dB). The squeezed tensors of squeeze-and-excitation are of this kind.
 
 All divergences come from three cumulative sums (counts, filled bins, ``c log c``), one row of levels for each i.
 """
@@ -27,10 +29,13 @@ import numpy as np
 from slimkit.numerics.grid import affine_levels, symmetric_levels
 from slimkit.numerics.histogram import AbsHistogram
 
-__all__ = ["BINS_PER_LEVEL", "EQUAL", "affine_range", "best_bin", "divergences", "threshold"]
+__all__ = ["BINS_PER_LEVEL", "EQUAL", "VALUES_PER_BIN", "affine_range", "best_bin", "divergences", "threshold"]
 
 #: Bins that a level has at least, for the histogram to show what merging them loses.
 BINS_PER_LEVEL = 4
+
+#: Values other than 0 that the histogram holds for each of its bins at least.
+VALUES_PER_BIN = 16
 
 #: Divergences (in nats) that differ by less are equal.
 EQUAL = 1e-10
@@ -71,6 +76,8 @@ def affine_range(histogram: AbsHistogram, bits: int) -> Tuple[float, float]:
 def _magnitude(histogram: AbsHistogram, levels: np.ndarray) -> float:
     counts = histogram.counts.copy()
     counts[0] -= histogram.zeros
+    if counts.sum() < VALUES_PER_BIN * counts.size:
+        return histogram.abs_max
     return float(min(best_bin(counts, levels) * histogram.width, histogram.abs_max))
 
 

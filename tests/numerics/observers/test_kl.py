@@ -109,6 +109,18 @@ def test_nothing_counted():
     assert kl.threshold(histogram, 8) == 0.0 and kl.affine_range(histogram, 8) == (0.0, 0.0)
 
 
+def test_few_values_are_not_clipped():
+    values = np.random.default_rng(0).laplace(size=kl.VALUES_PER_BIN * 256).astype(np.float32)
+    histogram = AbsHistogram(256)
+    histogram.update(values[:-1])
+    assert kl.threshold(histogram, 5) == histogram.abs_max
+    assert kl.affine_range(histogram, 5) == (histogram.low, histogram.high)
+    histogram.update(np.zeros(10_000, np.float32))
+    assert kl.threshold(histogram, 5) == histogram.abs_max
+    histogram.update(values[-1:])
+    assert kl.threshold(histogram, 5) < histogram.abs_max
+
+
 def test_grids_as_fine_as_the_histogram_clip_nothing():
     histogram = histogram_of("laplace")
     assert kl.threshold(histogram, 12) == histogram.abs_max
