@@ -76,11 +76,13 @@ def _explicit_padding(program: Path) -> None:
 
 
 def _why(log: str, error: str) -> str:
-    """One sentence: the op that cannot be converted, or paddle2onnx's own words."""
-    ops = re.findall(
-        r"(?:Not support|not support\w*|unsupported|not registered)\D{0,40}?(?:pd_op\.)?([a-z_0-9]{3,})", log
-    )
+    """One sentence: the ops that cannot be converted, or paddle2onnx's own words."""
+    ops = re.findall(r"\[Paddle2ONNX\] (\w+) is not registered in", log)
     found = re.search(r"Failed to convert PaddlePaddle model: (.*?)(?:\n\S*\[|\Z)", log, re.S)
-    told = essence(found.group(1)) if found else error or essence(log[-4000:])
-    named = f"op {ops[0]}: " if ops and ops[0] not in told else ""
-    return f"paddle2onnx cannot convert this model: {named}{told.rstrip('.')}; leave it in Paddle's format."
+    if ops:
+        told = f"it has no ONNX form of the op{'s' if len(set(ops)) > 1 else ''} {', '.join(dict.fromkeys(ops))}"
+    elif found and "params file" in found.group(1):
+        told = "it takes models with parameters only, and this one has none"
+    else:
+        told = essence(found.group(1)) if found else error or essence(log[-4000:])
+    return f"paddle2onnx cannot convert this model: {told.rstrip('.')}; leave it in Paddle's format."

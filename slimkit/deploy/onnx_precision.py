@@ -1,4 +1,4 @@
-"""What ONNX Runtime executed: its profile of single inferences, and the graph after its optimizations.
+"""What ONNX Runtime executed: its profile of single inferences, and why the file left products float.
 
 The profile is the JSON that ``SessionOptions.enable_profiling`` writes (Chrome trace events): a ``model_run`` event an
 inference, and within its time one ``*_kernel_time`` event a node.
@@ -10,6 +10,8 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from slimkit.deploy.onnx_graph import OnnxGraph
 
 __all__ = [
     "FLOAT_OPS",
@@ -82,12 +84,12 @@ def by_work(run: Run) -> Dict[str, float]:
     return {work: round(ms, 4) for work, ms in spent.items()}
 
 
-def executed(run: Run, optimized: Optional[Path]) -> Dict[str, Any]:
+def executed(run: Run, file: Path) -> Dict[str, Any]:
     """Counts what ran.
 
     Args:
         run: the profile of one inference.
-        optimized: the graph after ONNX Runtime's optimizations (``.onnx``), when it was saved.
+        file: the ``.onnx`` file that ran.
 
     Returns:
         ``int8`` and ``float``: products computed on integers and floats; ``primitives``: op type -> precision -> count;
@@ -106,7 +108,7 @@ def executed(run: Run, optimized: Optional[Path]) -> Dict[str, Any]:
         "ms": by_work(run),
         "ms_of": {op: round(ms, 4) for op, ms in sorted(each.items(), key=lambda item: -item[1])},
         "ops": dict(counts.most_common()),
-        "fallback": fallbacks(optimized) if optimized is not None and optimized.is_file() else [],
+        "fallback": fallbacks(file),
         "hazards": [],
     }
     total = result["int8"] + result["float"]
@@ -122,52 +124,48 @@ def _is_product(op: str) -> bool:
     return op in INTEGER_OPS or op in FLOAT_OPS
 
 
-def fallbacks(optimized: Path) -> List[Dict[str, str]]:
-    """Lists the products of an optimized graph that stayed float, with the reason."""
+def fallbacks(file: Path) -> List[Dict[str, str]]:
+    """Lists the products of a file that ONNX Runtime has no integer kernel for, with the reason.
+
+    Args:
+        file: the ``.onnx`` file as it was exported.
+    """
     import onnx
 
-    graph = onnx.load(str(optimized)).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    readers: Dict[str, List[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    constants = {tensor.name for tensor in graph.initializer}
+    graph = OnnxGraph(onnx.load(str(file)))
     found = []
-    for node in graph.node:
+    for node in graph.nodes:
         if node.op_type in FLOAT_OPS:
-            weight = _weight(node, makers, constants)
-            reason = _why(node, weight, makers, readers)
-            found.append({"op": node.op_type, "weight": weight or "", "output": node.output[0], "reason": reason})
+            weight = _weight(graph, node)
+            reason = _why(graph, node, weight)
+            if reason is not None:
+                found.append({"op": node.op_type, "weight": weight, "output": node.output[0], "reason": reason})
     return found
 
 
-def _weight(node: Any, makers: Dict[str, Any], constants: Any) -> Optional[str]:
-    """The constant that a product reads, behind its DequantizeLinear."""
+def _weight(graph: OnnxGraph, node: Any) -> str:
+    """The constant that a product reads, "" when it reads two activations."""
     for name in list(node.input)[1::-1]:
-        maker = makers.get(name)
-        while maker is not None and maker.op_type in (*MOVING_OPS, "Reshape", "Squeeze", "Unsqueeze"):
-            name = maker.input[0]
-            maker = makers.get(name)
-        if name in constants:
+        while name in graph.producers and graph.producers[name].op_type in (*MOVING_OPS, "Cast", "Mul", "Sub"):
+            name = graph.producers[name].input[0]
+        if name in graph.constants:
             return name
-    return None
+    return ""
 
 
-def _why(node: Any, weight: Optional[str], makers: Dict[str, Any], readers: Dict[str, List[Any]]) -> str:
-    def dequantized(name: str) -> bool:
-        return makers[name].op_type == "DequantizeLinear" if name in makers else False
+def _why(graph: OnnxGraph, node: Any, weight: str) -> Optional[str]:
+    from slimkit.deploy.onnx_weights import runs_in_integers
 
+    makers = [graph.producers[name].op_type if name in graph.producers else "" for name in list(node.input)[:2]]
     if node.op_type == "ConvTranspose":
-        return "ONNX Runtime has no integer kernel for ConvTranspose"
+        return "ONNX Runtime has no integer kernel for transposed convolutions"
     if node.op_type in ("LSTM", "GRU", "RNN", "Attention"):
         return f"slimkit quantizes no {node.op_type}"
-    if weight is None:
-        return "a product of two activations"
-    if not any(dequantized(name) for name in list(node.input)[:2]):
-        return "it was not quantized"
-    if not all(dequantized(name) for name in list(node.input)[:2]):
-        return "its input has no grid" if not dequantized(node.input[0]) else "its weight has no grid"
-    if not all(reader.op_type == "QuantizeLinear" for reader in readers.get(node.output[0], [])):
-        return "its result has no grid"
-    return "ONNX Runtime did not fuse it with the Q and DQ around it"
+    if not weight:
+        return None if makers == ["DequantizeLinear"] * 2 else "it is a product of two activations"
+    if makers[1] == "DequantizeLinear" and runs_in_integers(graph, node):
+        return None
+    if makers[0] == "DequantizeLinear":
+        return "its result has no grid" if node.op_type == "Conv" else "its weight has no grid"
+    stored = makers[1] == "Mul"
+    return "its weight is stored in integers but its input has no grid" if stored else "it was not quantized"

@@ -13,7 +13,7 @@ import numpy as np
 
 from slimkit.deploy.onnx_graph import OnnxGraph
 from slimkit.deploy.onnx_program import Mark
-from slimkit.deploy.onnx_simplify import find_marks
+from slimkit.deploy.onnx_simplify import attribute, find_marks
 from slimkit.deploy.onnx_weights import TINY, write_biases, write_weight
 from slimkit.errors import ModelError
 from slimkit.quant.table import QuantParams, QuantTable
@@ -96,6 +96,8 @@ def _check(params: QuantParams) -> None:
 def _write_activation(graph: OnnxGraph, mark: Any, params: QuantParams) -> None:
     source, name = mark.input[0], params.tensor
     step, zero = activation_grid(params, _one_sided(graph, source))
+    if params.bits == 8:
+        step, zero = _without_saturated(step, zero, _useful(graph, mark.output[0]))
     if params.bits < 8:
         low, high = (-params.qmax, params.qmax) if params.symmetric else (-int(zero), params.qmax - int(zero))
         ends = [graph.add_constant(f"{name}/{k}", np.float32(v * step)) for k, v in (("low", low), ("high", high))]
@@ -108,6 +110,33 @@ def _write_activation(graph: OnnxGraph, mark: Any, params: QuantParams) -> None:
     out = graph.add_node("DequantizeLinear", [q.output[0], scale, point], graph.fresh(f"{name}/d"), before=mark)
     graph.replace(mark.output[0], out.output[0])
     graph.remove(mark)
+
+
+def _useful(graph: OnnxGraph, tensor: str) -> Tuple[float, float]:
+    """The range beyond which no reader of a tensor tells values apart."""
+    low, high = np.inf, -np.inf
+    for node in graph.readers.get(tensor, []):
+        ends = (-np.inf, np.inf)
+        if node.op_type == "HardSwish":
+            ends = (-3.0, np.inf)
+        elif node.op_type == "HardSigmoid":
+            slope, offset = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
+            ends = (-offset / slope, (1 - offset) / slope)
+        low, high = min(low, ends[0]), max(high, ends[1])
+    return (low, high) if low < high else (-np.inf, np.inf)
+
+
+def _without_saturated(step: np.float32, zero: np.uint8, useful: Tuple[float, float]) -> Tuple[np.float32, np.uint8]:
+    """A grid narrowed to the range in which its readers do not saturate: its levels lie closer, nothing is lost.
+
+    hard_swish is 0 below -3, and what convolutions compute before it often reaches far below.
+    """
+    low, high = -float(zero) * float(step), (255 - float(zero)) * float(step)
+    new = (max(low, useful[0]), min(high, useful[1]))
+    if new[0] >= new[1] or (new[1] - new[0]) > 0.98 * (high - low):
+        return step, zero
+    finer = np.float32((new[1] - new[0]) / 255)
+    return finer, np.uint8(np.clip(round(-new[0] / float(finer)), 0, 255))
 
 
 def _one_sided(graph: OnnxGraph, tensor: str) -> bool:

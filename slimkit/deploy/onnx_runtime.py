@@ -169,7 +169,7 @@ def executed_precision(
     *,
     also: Optional[Mapping[int, Feed]] = None,
 ) -> Dict[str, Any]:
-    """Finds out which arithmetic really ran: ONNX Runtime's profile of one inference, and its optimized graph.
+    """Finds out which arithmetic really ran: ONNX Runtime's profile of one inference.
 
     Args:
         model: the ``.onnx`` file.
@@ -184,15 +184,14 @@ def executed_precision(
 
     batches: Dict[str, Feed] = {"one": feed, **{str(size): batch for size, batch in (also or {}).items()}}
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
-        optimized = Path(folder) / "optimized.onnx"
         with open_session(threads) as session:
-            load(session, "model", model, optimized_to=str(optimized), profile_to=f"{folder}/profile")
+            load(session, "model", model, profile_to=f"{folder}/profile")
             for batch in batches.values():
                 for _ in range(onnx_precision.RUNS):
                     session.run("model", batch, subject=str(model))
             profile = Path(session.call("end_profile", key="model")["file"])
         runs = onnx_precision.parse_profile(profile.read_text(encoding="utf-8"))
         spent = [onnx_precision.fastest(part) for part in onnx_precision.in_turn(runs, len(batches))]
-        found = onnx_precision.executed(spent[0], optimized)
+        found = onnx_precision.executed(spent[0], onnx_file(model))
     found["ms_at"] = {size: onnx_precision.by_work(part) for size, part in zip(also or {}, spent[1:])}
     return found

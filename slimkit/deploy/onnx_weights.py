@@ -32,6 +32,8 @@ def runs_in_integers(graph: OnnxGraph, node: Any) -> bool:
     does not.
     """
     maker = graph.producers.get(node.input[0])
+    while maker is not None and maker.op_type in LAYOUT:
+        maker = graph.producers.get(maker.input[0])
     if maker is None or maker.op_type != "DequantizeLinear" or maker.input[0] in graph.constants:
         return False
     if node.op_type != "Conv":

@@ -19,13 +19,15 @@ def convert(model, params, out, opset):
     import paddle2onnx
 
     try:
-        paddle2onnx.export(model, params, out, opset_version=opset, enable_onnx_checker=False, optimize_tool=None)
+        paddle2onnx.export(
+            model, params, out, opset_version=opset, verbose=True, enable_onnx_checker=False, optimize_tool=None
+        )
     except UnboundLocalError:
         return {"written": False}
     return {"written": os.path.exists(out) and os.path.getsize(out) > 0}
 
 
-def load(key, model, mode, optimized_to=None, profile_to=None):
+def load(key, model, mode, profile_to=None):
     """Builds a session. ``mode``: "optimized", or "plain" (no graph optimization: every op as the file says)."""
     import onnxruntime as ort
 
@@ -35,8 +37,6 @@ def load(key, model, mode, optimized_to=None, profile_to=None):
     options.log_severity_level = 3
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_DISABLE_ALL if mode == "plain" else levels.ORT_ENABLE_ALL
-    if optimized_to:
-        options.optimized_model_filepath = optimized_to
     if profile_to:
         options.enable_profiling = True
         options.profile_file_prefix = profile_to
