@@ -189,8 +189,14 @@ class WorkerSession:
         self._folder.cleanup()
 
     def _write_feed(self, name: str, batch: Feed, key: str) -> Path:
-        path = self.folder / name
-        np.savez(path, **named_feed(batch, self.inputs[key]))  # type: ignore[arg-type]
+        path, arrays = self.folder / name, named_feed(batch, self.inputs[key])
+        try:
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            raise RuntimeFailedError(
+                f"{self.runtime} could not be given a batch of {sum(a.nbytes for a in arrays.values()) / 1e6:.0f} MB: "
+                f"{self.folder}: {error.strerror or error}; free space there, or set TMPDIR to another folder."
+            ) from None
         return path
 
     def _receive(self, command: str, subject: str = "") -> Dict[str, Any]:

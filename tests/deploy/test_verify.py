@@ -183,6 +183,15 @@ def test_a_runtime_that_fails_leaves_the_others(models, monkeypatch):
     assert report.base(report.row("paddle", "int8")) is report.row("paddle", "float")
 
 
+def test_no_room_for_a_batch_is_the_rows_error(models, monkeypatch):
+    def full(*arguments, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    report = verify(models["float"], models["onnx"], [INPUT], latency_seconds=0)
+    assert [("No space left on device; free space" in row.error) for row in report.rows] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
