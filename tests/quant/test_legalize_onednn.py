@@ -220,3 +220,18 @@ def test_square_weights_that_are_only_stored_as_integers(tmp_path, op_type):
     step = axis.scale / 127
     expected = values @ (np.round(weight / step) * step) + net.value("b")
     assert _relative(int8, expected) < 1e-5
+
+
+@pytest.mark.parametrize("size", [6, 8])
+def test_products_over_more_than_rows_are_left_to_float(tmp_path, size):
+    net = Net()
+    x, weight = net.data("x", [-1, 5, 8]), random(1, 8, size) * np.arange(1, size + 1, dtype="float32")
+    product = net.linear(x, weight, "y", trans_x=False, trans_y=False)
+    net.add(product, net.param("b", random(2, size)), "out")
+    values = random(3, 2, 5, 8)
+    found = post_training_quantize(net.model(["x"], ["out"]), [{"x": values}], ("paddle-onnx",), {"algo": "abs_max"})
+    quantized = found.quantized["paddle-onnx"]
+    export_program(quantized.model, quantized.table, runtime="onednn").save(tmp_path / "m")
+    assert paddle_inference.executed_precision(tmp_path / "m", [values])["hazards"] == []
+    (int8,) = paddle_inference.run(tmp_path / "m", [[values]], int8=True)[0]
+    assert _relative(int8, values @ weight + net.value("b")) < 0.02

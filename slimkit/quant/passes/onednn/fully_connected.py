@@ -3,7 +3,8 @@
 The weight scales of int8 fully connected layers are read along the wrong axis; the same product as a convolution is
 right, and int8. Its bias moves with it, in front of the reshape, where the runtime joins it with the convolution. One
 whose weight alone is stored as integers is computed in float, but the scales of a square weight are taken for those of
-its rows there too: such a weight is stored transposed, and read so.
+its rows there too: such a weight is stored transposed, and read so. A quantized product over more than rows, which no
+convolution of known shape stands for, is left to float by an ``assign`` in front of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def rewrite(graph: Graph, scope: Any, place: Any) -> int:
     count = sum(_as_conv(graph, op, scope, place) for op in graph.ops(*_FULLY_CONNECTED))
     for op in graph.ops(*_FULLY_CONNECTED):
         _transposed_square(graph, op, scope, place)
+        _left_to_float(graph, op)
     return count
 
 
@@ -66,6 +68,17 @@ def _as_conv(graph: Graph, op: GraphOp, scope: Any, place: Any) -> bool:
         if graph.has_op(old) and not any(v.consumers for v in old.outputs):
             graph.remove_op(old)
     return True
+
+
+def _left_to_float(graph: Graph, op: GraphOp) -> None:
+    activation = _quantized_activation(op) if stored_weight(op, "Y") is not None else None
+    x = op.input_var("X")
+    if activation is None or x is None:
+        return
+    name = f"{x.name}.to_float"
+    if not graph.has_var(name):
+        graph.insert_op("assign", {"X": x}, {"Out": graph.create_var(name, x.shape, x.dtype)})
+    graph.replace_input(op, x, graph.var(name))
 
 
 def _transposed_square(graph: Graph, op: GraphOp, scope: Any, place: Any) -> None:
