@@ -43,8 +43,9 @@ def quant_post_dynamic(
 ) -> None:
     """Quantizes the weights of a saved model, with PaddleSlim 2.6's arguments and defaults.
 
-    Writes ``save_model_dir/quantized_model``, and with ``generate_test_model`` also ``save_model_dir/test_model``,
-    which holds the same weights as float numbers.
+    Writes ``save_model_dir/quantized_model``, for Paddle Inference, and with ``generate_test_model`` also
+    ``save_model_dir/test_model``, which holds the same weights as float numbers. ``slimkit export`` takes the former to
+    other runtimes.
 
     Args:
         model_dir: folder or prefix of the float model.
@@ -66,7 +67,8 @@ def quant_post_dynamic(
     model = Model.load(model_dir, model_filename=model_filename, params_filename=params_filename)
     quantized = quantize_weights(model, quantizable_op_type, weight_bits)
     folder = Path(save_model_dir)
-    stored = export_program(quantized.model, quantized.table)
+    runtime = "onednn" if weight_bits == 8 else None  # right in Paddle Inference's int8 mode too, which has no int16
+    stored = export_program(quantized.model, quantized.table, runtime=runtime)
     stored.save(saved_prefix(str(folder / "quantized_model"), save_model_filename))
     if generate_test_model:
         quantized.model.save(saved_prefix(str(folder / "test_model"), save_model_filename))

@@ -73,11 +73,22 @@ def test_the_file_is_small(tmp_path, bits, most):
     assert stored.stat().st_size < most * plain.stat().st_size
 
 
-def test_paddle_inference_runs_it(folder, tmp_path):
-    quant_post_dynamic(str(folder / "float"), str(tmp_path), None, None)
-    prefix = tmp_path / "quantized_model" / "model"
-    ((found,),) = paddle_inference.run(prefix, [[IMAGES]])
-    np.testing.assert_allclose(found, Model.load(prefix).run([IMAGES])[0], rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("int8", [True, False])
+def test_paddle_inference_runs_it(folder, tmp_path, int8):
+    quant_post_dynamic(str(folder / "float"), str(tmp_path), None, None, generate_test_model=True)
+    ((found,),) = paddle_inference.run(tmp_path / "quantized_model" / "model", [[IMAGES]], int8=int8)
+    wanted = Model.load(tmp_path / "test_model").run([IMAGES])[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_paddle_inference_int8_takes_square_matrices(tmp_path):
+    """Whose scales its int8 mode would read along the other axis."""
+    net, x = Net(), random(3, 5, 8)
+    net.linear(net.data("x", [-1, 8]), random(1, 8, 8) * np.exp(random(2, 8)), "y", trans_x=False, trans_y=False)
+    net.model(["x"], ["y"]).save(tmp_path / "float")
+    quant_post_dynamic(str(tmp_path / "float"), str(tmp_path), None, None, generate_test_model=True)
+    ((found,),) = paddle_inference.run(tmp_path / "quantized_model" / "model", [[x]], int8=True)
+    np.testing.assert_allclose(found, Model.load(tmp_path / "test_model").run([x])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_as_paddleslim(folder, tmp_path):
