@@ -14,7 +14,7 @@ from slimkit import DataError, ModelError, TrainingError
 from slimkit.ir import Graph, Model, legacy_ir
 from slimkit.numerics import cosine, sqnr_db
 from slimkit.quant import PtqConfig, Quantized, QuantizedOp, QuantTable, export_program, post_training_quantize
-from slimkit.quant.analysis import analyze, leave_float, skip_rules
+from slimkit.quant.analysis import analyze, leave_float, rank_layers, skip_rules
 from slimkit.quant.analysis.errors import ResultErrors, grouped
 from slimkit.quant.analysis.feeds import cut
 from slimkit.quant.analysis.result import Analysis, Error, FloatStep
@@ -127,7 +127,7 @@ def test_small_batches_and_groups_give_the_same(monkeypatch: pytest.MonkeyPatch)
         assert b.accumulated.sqnr_db == pytest.approx(a.accumulated.sqnr_db, abs=1e-3)
     assert found.samples == wanted.samples == 6
     last = {name: (done, total) for name, done, total in told}
-    assert last["each layer alone"] == (6 * 4, 6 * 4) and last["layers left float"] == (5, 5)
+    assert last["each layer alone"] == (6 * 4, 6 * 4) and last["layers left float"] == (10, 10)  # 1 + 3 + 3 + 2 + 1
 
 
 def test_groups_hold_no_more_than_asked():
@@ -183,6 +183,36 @@ def test_a_bad_layer_is_found_and_left_float():
     config = PtqConfig(rules=found.rules)
     again = post_training_quantize(_net(), _feeds(), ["plain"], config).quantized["plain"].table
     assert {op.output for op in again.ops} == {op.output for op in table.ops} - {"c2"}
+
+
+def test_each_step_leaves_the_one_float_that_helps_most():
+    """Against every choice of the next three, exported whole; the last point is the float model."""
+    quantized = _quantized("affine")
+    found = analyze(quantized, _feeds(), leave_float=7)
+    left: list = []
+    for step in found.curve[1:]:
+        ahead = [name for name in found.ranking if name not in left][:3]
+        tables = {name: leave_float(quantized.table, [*left, name]) for name in ahead}
+        wanted = {name: _compared(quantized, table, ["out"])[0][0] for name, table in tables.items()}
+        assert step.op in ahead and min(200.0, max(wanted.values())) == pytest.approx(step.final.sqnr_db, abs=1e-6)
+        left.append(step.op)
+    assert len(left) == 7 and found.curve[-1].final.sqnr_db == 200.0
+
+
+def test_results_are_compared_before_a_softmax_at_the_end():
+    """Behind it, logits that differ by 50 hide everything."""
+    net = Net()
+    y = net.conv(net.data("x", [-1, 3, 8, 8]), random(0, 4, 3, 3, 3, size=5.0), "c1")
+    f = net.op("flatten_contiguous_range", {"Out": "f", "XShape": "f.x"}, {"start_axis": 1, "stop_axis": 3}, X=y)
+    logits = net.linear(f, random(3, 256, 5), "m")
+    model = net.model(["x"], [net.op("softmax", {"Out": "out"}, {"axis": -1}, X=logits)])
+    quantized = post_training_quantize(model, _feeds(), ["plain"]).quantized["plain"]
+    fetched: list = []
+    found = analyze(quantized, _feeds(), leave_float=1, metric=lambda q: fetched.append(q.model.fetches) or {"a": 1.0})
+    for row in found.layers:
+        _same(row.final, _compared(quantized, only(quantized.table, [row.output]), ["m"])[0])
+    assert fetched == [["out"], ["out"]] and quantized.model.fetches == ["out"]
+    assert rank_layers(quantized, _feeds()) == found.ranking
 
 
 def test_the_metric_decides_how_many_layers_are_suggested():

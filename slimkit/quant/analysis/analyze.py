@@ -10,9 +10,9 @@ import numpy as np
 from slimkit.errors import ModelError
 from slimkit.numerics.error_sums import ErrorSums
 from slimkit.quant.analysis.accumulated import output_errors
-from slimkit.quant.analysis.errors import as_error
+from slimkit.quant.analysis.errors import as_error, before_squashing
 from slimkit.quant.analysis.feeds import cut, sample_count
-from slimkit.quant.analysis.greedy import Metric, float_curve
+from slimkit.quant.analysis.greedy import Metric, curve_runs, float_curve
 from slimkit.quant.analysis.isolated import Isolated, isolated_errors
 from slimkit.quant.analysis.probe import ACTIVATION, BOTH, WEIGHT
 from slimkit.quant.analysis.ranges import activation_ranges, activations_of, weight_error, weight_range
@@ -44,7 +44,8 @@ def analyze(
     """Measures each quantized op in isolation and in the whole, and what leaving the worst ones float wins back.
 
     In isolation only the op's own inputs are quantized and everything before it is float. It takes about half a run
-    of the model for each op and batch, so a few images are the right amount.
+    of the model for each op and batch, so a few images are the right amount. Where the model ends with a softmax or
+    sigmoid, its results are compared before it: behind it most errors vanish, and those near a tie are exaggerated.
 
     Args:
         quantized: float model and table; neither is changed.
@@ -61,7 +62,9 @@ def analyze(
         ModelError: the table names no op of the model.
         TrainingError: an activation is NaN or infinite.
     """
-    model, table = quantized.model, quantized.table
+    asked, table = quantized.model, quantized.table
+    model = before_squashing(asked)
+    quantized = Quantized(model, table)
     if not table.ops:
         raise ModelError("The table names no quantized op, so there is nothing to analyze; quantize the model first.")
     clock = _Clock(progress)
@@ -78,9 +81,20 @@ def analyze(
     alone = isolated_errors(quantized, small, reference, place, clock.tick)
     layers = _layers(quantized, ranges, alone, accumulated, bins)
     ranking = rank(layers)
-    clock.start("layers left float", min(leave_float, len(ranking)) + 1)
-    curve = float_curve(quantized, ranking, small, reference, leave_float, metric=metric, place=place, tick=clock.tick)
-    rules = [skip_rules(model, table, ranking[:count]) for count in range(1, len(curve))]
+    clock.start("layers left float", curve_runs(leave_float, len(ranking)))
+    curve = float_curve(
+        quantized,
+        ranking,
+        small,
+        reference,
+        leave_float,
+        metric=metric,
+        metric_model=asked,
+        place=place,
+        tick=clock.tick,
+    )
+    left = [step.op for step in curve[1:]]
+    rules = [skip_rules(model, table, left[: count + 1]) for count in range(len(left))]
     samples = sum(sample_count(feed) for feed in small)
     return Analysis(layers, ranking, curve[0].final, curve, rules, samples, clock.stop())
 
@@ -111,8 +125,10 @@ def rank_layers(
         limit: samples to measure on; None: all.
         tick: called after each op and batch.
     """
-    small = cut(quantized.model, feeds, limit)
-    reference = [dict(zip(quantized.model.fetches, quantized.model.run(feed, place=place))) for feed in small]
+    model = before_squashing(quantized.model)
+    quantized = Quantized(model, quantized.table)
+    small = cut(model, feeds, limit)
+    reference = [dict(zip(model.fetches, model.run(feed, place=place))) for feed in small]
     found = isolated_errors(quantized, small, reference, place, tick)
     return rank(
         [

@@ -12,10 +12,24 @@ from slimkit.ir.taps import Taps
 from slimkit.numerics.error_sums import ErrorSums
 from slimkit.quant.analysis.result import Error
 
-__all__ = ["GROUP_BYTES", "ResultErrors", "as_error", "grouped", "sizes"]
+__all__ = ["GROUP_BYTES", "ResultErrors", "as_error", "before_squashing", "grouped", "sizes"]
 
 #: Activations of the float model held at a time.
 GROUP_BYTES = 192 << 20
+
+
+#: Ops at the end of a model that hide most errors and exaggerate those near a tie.
+_SQUASHING = ("softmax", "sigmoid")
+
+
+def before_squashing(model: Model) -> Model:
+    """The same model, whose results are those before a softmax or sigmoid that it ends with."""
+    producers = {name: op for op in model.program.global_block().ops for name in op.output_arg_names}
+    results = []
+    for name in model.fetches:
+        op = producers.get(name)
+        results.append(op.input("X")[0] if op is not None and op.type in _SQUASHING else name)
+    return Model(model.program, model.scope, model.feeds, list(dict.fromkeys(results)))
 
 
 def as_error(sums: ErrorSums) -> Error:
