@@ -9,6 +9,9 @@ HERE = Path(__file__).parent
 VERSION: dict = {}
 exec((HERE / "slimkit" / "version.py").read_text(encoding="utf-8"), VERSION)
 
+# paddle2onnx has no wheel for CPython 3.13: there .onnx files can be run and read, but not written.
+ONNX = ["paddle2onnx>=2.1,<3; python_version < '3.13'", "onnx>=1.16.1", "onnxruntime>=1.18"]
+
 setup(
     name="slimkit",
     version=VERSION["__version__"],
@@ -38,7 +41,11 @@ setup(
         # Paddle imports setuptools, which CPython 3.12 and later no longer bring.
         "cpu": ["paddlepaddle>=3.0,<4", "setuptools"],
         "ocr": ["pylopdf-fonts-zh-cn>=0.1.1; python_version >= '3.10'"],
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"],
+        "onnx": ONNX,
+        "test": [
+            *("pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"),
+            *ONNX,
+        ],
     },
     entry_points={"console_scripts": ["slimkit=slimkit.cli:main"]},
     keywords=["quantization", "pact", "paddlepaddle", "paddle-lite", "model compression"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Optional
@@ -25,6 +26,8 @@ def can_convert() -> Optional[str]:
     """Returns None when paddle2onnx and onnx are installed, else what is missing and how to get it."""
     for package in ("onnx", "paddle2onnx"):
         if importlib.util.find_spec(package) is None:
+            if package == "paddle2onnx" and sys.version_info >= (3, 13):
+                return "Exporting to ONNX needs paddle2onnx, which has no build for CPython 3.13; use 3.9 to 3.12."
             return f"Exporting to ONNX needs {package}, which is not installed: {REMEDY}."
     return None
 
