@@ -20,7 +20,7 @@ from slimkit.errors import ModelError
 from slimkit.ir.graph_links import GraphLinks
 from slimkit.ir.graph_nodes import GraphOp, GraphVar, OpRole, VarLike, as_list
 from slimkit.ir.guards import legacy_ir
-from slimkit.ir.parameters import copy_program_info, promote_to_parameter
+from slimkit.ir.parameters import copy_program_info, hoist_parameters, promote_to_parameter
 
 __all__ = ["Graph", "GraphOp", "GraphVar", "OpRole", "promote_to_parameter"]
 
@@ -250,5 +250,6 @@ class Graph(GraphLinks):
             raise ModelError("The edited graph has a cycle; a pass linked an op's output to its own input.")
         with legacy_ir():
             program = self.ir_graph().to_program()
+            hoist_parameters(program)
             copy_program_info(self._source, program)
         return program

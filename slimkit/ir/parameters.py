@@ -6,7 +6,7 @@ from typing import Any
 
 from paddle.base.framework import Program
 
-__all__ = ["copy_program_info", "promote_to_parameter"]
+__all__ = ["copy_program_info", "hoist_parameters", "promote_to_parameter"]
 
 
 def copy_program_info(source: Program, target: Program) -> None:
@@ -24,6 +24,19 @@ def copy_program_info(source: Program, target: Program) -> None:
     for name in ("lr_scheduler", "lr_var", "_appending_grad_times"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
+
+
+def hoist_parameters(program: Program) -> None:
+    """Moves what lives across runs out of control-flow blocks, where saving and loading do not look for it."""
+    top = program.global_block()
+    for block in program.blocks[1:]:
+        for name, var in list(block.vars.items()):
+            if not var.persistable:
+                continue
+            if not top.has_var(name):
+                kind = {"shape": var.shape, "dtype": var.dtype, "type": var.type}
+                top.create_var(name=name, persistable=True, stop_gradient=var.stop_gradient, **kind)
+            block._remove_var(name)
 
 
 def promote_to_parameter(block: Any, name: str, like: Any = None, trainable: bool = True) -> Any:

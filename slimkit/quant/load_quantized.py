@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Union
 
+from paddle.base import core
+
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
@@ -19,6 +21,8 @@ from slimkit.quant.quantized import Quantized
 from slimkit.quant.weights_on_grid import put_on_grids
 
 __all__ = ["is_quantized", "load_quantized", "read_quantized"]
+
+FP32 = core.VarDesc.VarType.FP32
 
 
 def load_quantized(
@@ -62,6 +66,8 @@ def read_quantized(model: Model, name: str = "the model") -> Quantized:
                 "`slimkit quant`, or use it as the float model it is."
             )
         copy.program = graph.to_program()
+        for weight in reader.floats:  # declared outside of the loop that reads it
+            copy.program.global_block().var(weight).desc.set_dtype(FP32)
     put_on_grids(copy, table)  # those of unfrozen training graphs
     return Quantized(copy, table)
 

@@ -17,7 +17,7 @@ from test_freeze import ACTIVATIONS, DOUBLES, FEED, SAMPLE, USUAL, _config, _tra
 
 from slimkit.errors import ModelError
 from slimkit.ir import Model, legacy_ir
-from slimkit.quant import export_program
+from slimkit.quant import export_program, post_training_quantize
 from slimkit.quant.load_quantized import is_quantized, load_quantized, read_quantized
 from slimkit.quant.passes.extract_table import is_quantizer
 
@@ -212,6 +212,34 @@ def test_one_tensor_on_a_grid_of_each_reader(tmp_path, fmt):
     net.add(a, b, "y")
     found = _same_again(net.model(["x"], ["y"]), {"x": random(2, 2, 4, 5, 5)}, fmt, tmp_path)
     assert sorted(float(p.scale[0]) for p in found.table.params.values()) == [1.0, 2.0]
+
+
+class _Loop(paddle.nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.before, self.inside = (paddle.nn.Conv2D(n, 4, 3, padding=1) for n in (3, 4))
+
+    def forward(self, x, times):
+        y, i = self.before(x), paddle.zeros([1], "int64")
+        while i < times:
+            y, i = paddle.nn.functional.relu(self.inside(y)) + y * 0.1, i + 1
+        return y
+
+
+@pytest.mark.parametrize("fmt", ["onnx", "old"])
+def test_a_convolution_inside_a_loop(tmp_path, fmt):
+    spec = [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x"), paddle.static.InputSpec([1], "int64", "n")]
+    model = Model.from_layer(_Loop(), spec)
+    feed = dict(zip(model.feeds, [random(1, 2, 3, 8, 8), np.array([3])]))
+    made = post_training_quantize(model, [feed], (f"paddle-{fmt}",)).quantized[f"paddle-{fmt}"]
+    stored = Model.load(export_program(made.model, made.table, fmt).save(tmp_path / "m"))
+    assert np.abs(stored.run(feed)[0] - model.run(feed)[0]).max() > 1e-4
+    found = _same_again(stored, feed, fmt, tmp_path)
+    assert _rows(found.table) == _rows(made.table) and len(found.table.ops) == 2
+    block = found.model.program.global_block()
+    for params in found.table.weights().values():
+        assert found.model.params[params.tensor].dtype == np.float32
+        assert "float32" in str(block.var(params.tensor).dtype).lower().replace("fp", "float")
 
 
 def _same_again(model, feed, fmt, tmp_path):
