@@ -150,29 +150,36 @@ def measure(workers: Sequence[Worker], repeats: int) -> List[Dict[str, Any]]:
         row: Dict[str, Any] = {"side": side, "case": name, "runs": len(found)}
         for clock in ("cpu", "wall"):
             values = [s[clock] for s in found]
-            row.update({f"{clock}_median": statistics.median(values), f"{clock}_min": min(values)})
-        row["cpu"] = [s["cpu"] for s in found]
+            row.update({clock: values, f"{clock}_median": statistics.median(values), f"{clock}_min": min(values)})
         rows.append(row)
     return rows
 
 
-def add_ratios(rows: List[Dict[str, Any]], baseline: str) -> None:
-    """Adds to each row its CPU time against the baseline case of its side, turn by turn, and their median."""
-    base = {row["side"]: row["cpu"] for row in rows if row["case"] == baseline}
+def add_ratios(rows: List[Dict[str, Any]], baseline: str, clock: str = "cpu") -> None:
+    """Adds to each row its time against the baseline case of its side, turn by turn, and their median.
+
+    Args:
+        rows: of :func:`measure`; each gets ``ratio`` (CPU time) or ``wall_ratio``.
+        baseline: a case.
+        clock: "cpu" or "wall".
+    """
+    base = {row["side"]: row[clock] for row in rows if row["case"] == baseline}
     for row in rows:
-        pairs = list(zip(row["cpu"], base[row["side"]]))
-        row["ratio"] = statistics.median(value / reference for value, reference in pairs)
+        pairs = list(zip(row[clock], base[row["side"]]))
+        key = "ratio" if clock == "cpu" else f"{clock}_ratio"
+        row[key] = statistics.median(value / reference for value, reference in pairs)
 
 
 def finish(title: str, rows: List[Dict[str, Any]], workers: Sequence[Worker], options: argparse.Namespace) -> None:
     """Prints the table and writes the JSON file."""
-    ratio = any("ratio" in row for row in rows)
-    head = ["side", "case", "runs", "CPU s", "CPU s, least", "wall s"] + (["ratio"] if ratio else [])
+    titles = {"ratio": "ratio", "wall_ratio": "wall ratio"}
+    shown = [key for key in titles if any(key in row for row in rows)]
+    head = ["side", "case", "runs", "CPU s", "CPU s, least", "wall s"] + [titles[key] for key in shown]
     lines = [head, ["---"] * len(head)]
     for row in rows:
         cells = [row["side"], row["case"], str(row["runs"])]
         cells += [f"{row[key]:.3f}" for key in ("cpu_median", "cpu_min", "wall_median")]
-        lines.append(cells + ([f"{row['ratio']:.3f}"] if ratio else []))
+        lines.append(cells + [f"{row[key]:.3f}" for key in shown])
     print(f"\n{title}; OMP_NUM_THREADS={options.threads}; medians")
     print("\n".join("| " + " | ".join(line) + " |" for line in lines))
     about = {worker.side: worker.about for worker in workers}
