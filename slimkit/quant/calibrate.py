@@ -12,7 +12,7 @@ from slimkit.ir.taps import Taps
 from slimkit.numerics.thresholds import AbsHistogram, mse_threshold, percentile_threshold
 from slimkit.quant.config import PactConfig
 
-__all__ = ["NO_BATCH", "initial_ranges", "observe"]
+__all__ = ["NO_BATCH", "initial_ranges", "observe", "observe_channels"]
 
 NO_BATCH = "Calibration got no batch; give at least one batch of training data."
 
@@ -61,6 +61,38 @@ def observe(
     if batches == 0:
         raise TrainingError(NO_BATCH)
     return histograms
+
+
+def observe_channels(
+    model: Model, tensors: List[str], feeds: Iterable[Mapping[str, np.ndarray]], place: Any = None, every: int = 4
+) -> Dict[str, np.ndarray]:
+    """The largest magnitude of each channel over every fourth batch, the first included.
+
+    Args:
+        model: float model in test mode.
+        tensors: variables of shape [N, channels, ...].
+        feeds: batches by feed name.
+        place: device.
+        every: how many batches to go on by.
+
+    Returns:
+        tensor -> float32, shape [channels].
+    """
+    ranges: Dict[str, np.ndarray] = {}
+
+    def tap(name: str) -> Callable[[np.ndarray], None]:
+        def update(value: np.ndarray) -> None:
+            axes = (0, *range(2, value.ndim))
+            found = np.maximum(value.max(axis=axes), -value.min(axis=axes))
+            ranges[name] = np.maximum(ranges[name], found) if name in ranges else found
+
+        return update
+
+    with Taps(model, {name: tap(name) for name in tensors}, place) as taps:
+        for number, feed in enumerate(feeds):
+            if number % every == 0:
+                taps.run(feed)
+    return ranges
 
 
 def initial_ranges(

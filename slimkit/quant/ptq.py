@@ -20,8 +20,9 @@ from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
 from slimkit.numerics.histogram import AbsHistogram
-from slimkit.quant.calibrate import observe
+from slimkit.quant.calibrate import observe, observe_channels
 from slimkit.quant.capabilities import capability
+from slimkit.quant.passes.equalize import Equalize, equalizable
 from slimkit.quant.passes.factor_gate import FactorGate
 from slimkit.quant.passes.fold_forward import FoldForward
 from slimkit.quant.passes.fold_linear import FoldLinear
@@ -74,6 +75,8 @@ class PtqResult:
         settings = PtqConfig.read(config)
         if settings.fold_batch_norm != self.config.fold_batch_norm:
             raise ConfigError("fold_batch_norm cannot be changed after calibration; quantize from the float model.")
+        if settings.equalize != self.config.equalize:
+            raise ConfigError("equalize cannot be changed after calibration; quantize from the float model.")
         plans = _plans(self.float_model, list(self.plans), settings)
         unknown = [n for plan in plans.values() for n in plan.tensors() if n not in self.statistics]
         if unknown:
@@ -135,6 +138,8 @@ def post_training_quantize(
     settings = PtqConfig.read(config)
     start = time.perf_counter()
     prepared = prepare(model, settings)
+    if settings.equalize:
+        equalize(prepared, feeds, place)
     plans = _plans(prepared, runtimes, settings)
     prepared_at = time.perf_counter()
     counted = _Counted(feeds)
@@ -149,6 +154,29 @@ def post_training_quantize(
         "quantize": time.perf_counter() - observed_at,
     }
     return result
+
+
+def equalize(model: Model, feeds: Feeds, place: Any = None) -> Dict[str, int]:
+    """Gives the channels in front of depthwise convolutions equal ranges, in place; see ``passes.equalize``.
+
+    Args:
+        model: prepared float model.
+        feeds: the calibration's; a quarter of the batches is read, if they are an iterable that starts anew.
+        place: device; None: CPU.
+
+    Returns:
+        How many tensors were equalized, by folding and by multiplication.
+    """
+    with legacy_ir():
+        graph = Graph(model.program, for_test=True)
+        tensors = equalizable(graph)
+    if not tensors or iter(feeds) is feeds:
+        return {}
+    ranges = observe_channels(model, tensors, feeds, place)
+    with legacy_ir():
+        counts = Equalize(model.scope, ranges, model.fetches).apply(graph)
+        model.program = graph.to_program()
+    return counts
 
 
 class _Counted:

@@ -19,9 +19,7 @@ class PtqConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
-    algo: str = Field(
-        default="hist", description="Activation thresholds: abs_max, min_max, avg, hist, KL, mse or emd."
-    )
+    algo: str = Field(default="hist", description="Activation thresholds: abs_max, min_max, avg, hist, KL, mse or emd.")
     hist_percent: float = Field(
         default=0.99999, gt=0.5, le=1, description="Fraction of values that `hist` keeps below the threshold."
     )
@@ -37,6 +35,9 @@ class PtqConfig(BaseModel):
         default=None, description="Op types to quantize; null: those the runtime executes in integers."
     )
     fold_batch_norm: bool = Field(default=True, description="Fold batch norm into the convolution before it.")
+    equalize: bool = Field(
+        default=True, description="Give the channels in front of depthwise convolutions equal ranges."
+    )
     bias_correction: bool = Field(default=False, description="Correct the mean shift of each layer in its bias.")
     adaround: bool = Field(default=False, description="Learn the rounding of weights layer by layer (AdaRound).")
     adaround_steps: int = Field(default=1000, ge=1, description="Steps of AdaRound for each layer.")
