@@ -163,11 +163,11 @@ class LiteVerifier(Verifier):
             return
         absent = "" if self.runs_here else f"Not run: this machine has no {self._target.upper()}."
         if variant.quantized:
-            found.int8 = made.int8_kernels
             counts = [made.kernels.get(op, {}) for op in _LITE_COMPUTE]
+            found.int8 = sum(count.get("int8", 0) for count in counts)
             found.float = sum(count.get("float", 0) for count in counts)
-            int8, total = sum(count.get("int8", 0) for count in counts), sum(sum(count.values()) for count in counts)
-            chosen = f"Paddle-Lite chose int8 kernels for {int8} of the {total} convolutions and matrix products."
+            total = found.int8 + found.float
+            chosen = f"Paddle-Lite chose int8 kernels for {found.int8} of the {total} convolutions and matrix products."
             found.notes.append(f"{absent} {chosen}".strip())
         elif absent:
             found.notes.append(absent)
