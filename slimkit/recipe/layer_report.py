@@ -8,48 +8,17 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
+from slimkit.numerics.error_sums import ErrorSums
 from slimkit.quant.table import QuantParams, QuantTable
 from slimkit.recipe.run_report import Histogram, LayerResult
 
-__all__ = ["ErrorSums", "StreamedHistogram", "describe_layers", "measure_layers", "slices", "thresholds"]
+__all__ = ["StreamedHistogram", "describe_layers", "measure_layers", "slices", "thresholds"]
 
 Feed = Dict[str, np.ndarray]
 Fetch = Callable[[Feed, List[str]], List[np.ndarray]]
 
 #: Input values in one batch of the measurement: 16 images of 3x48x48, or 2 of 3x224x224.
 _BATCH_VALUES = 2 * 3 * 224 * 224
-
-
-@dataclass
-class ErrorSums:
-    """Running sums from which SQNR and cosine come; float64, one pass."""
-
-    signal: float = 0.0
-    other: float = 0.0
-    noise: float = 0.0
-    dot: float = 0.0
-
-    def add(self, reference: np.ndarray, value: np.ndarray) -> None:
-        """Adds a batch of reference and perturbed values of the same shape."""
-        a = np.asarray(reference, np.float64).ravel()
-        b = np.asarray(value, np.float64).ravel()
-        self.signal += float(a @ a)
-        self.other += float(b @ b)
-        self.noise += float(((a - b) ** 2).sum())
-        self.dot += float(a @ b)
-
-    @property
-    def sqnr_db(self) -> Optional[float]:
-        """10 log10(signal / noise); None without signal, capped at 200 dB for no noise."""
-        if self.signal <= 0 or not math.isfinite(self.noise):
-            return None
-        return 200.0 if self.noise <= 0 else min(200.0, 10.0 * math.log10(self.signal / self.noise))
-
-    @property
-    def cosine(self) -> Optional[float]:
-        """Cosine of the angle between the two; None when one of them is zero."""
-        norm = math.sqrt(self.signal * self.other)
-        return self.dot / norm if norm > 0 and math.isfinite(norm) else None
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
-from slimkit.recipe.layer_report import ErrorSums, describe_layers, measure_layers, slices, thresholds
+from slimkit.recipe.layer_report import describe_layers, measure_layers, slices, thresholds
 
 
 @pytest.fixture
@@ -18,25 +18,6 @@ def table():
     table.add(QuantParams("aff", np.array([2.0]), symmetric=False))
     table.ops = [QuantizedOp("conv2d", "y", {"Filter": "w", "Input": "x"})]
     return table
-
-
-def test_error_sums_match_the_formulas():
-    rng = np.random.default_rng(0)
-    a = rng.normal(size=(7, 5))
-    b = a + 0.1 * rng.normal(size=(7, 5))
-    sums = ErrorSums()
-    for rows in (slice(0, 3), slice(3, 7)):
-        sums.add(a[rows], b[rows])
-    assert sums.sqnr_db == pytest.approx(10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()))
-    assert sums.cosine == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
-
-
-def test_error_of_nothing_and_of_no_noise():
-    empty, equal = ErrorSums(), ErrorSums()
-    empty.add(np.zeros(3), np.zeros(3))
-    equal.add(np.ones(3), np.ones(3))
-    assert empty.sqnr_db is None and empty.cosine is None
-    assert equal.sqnr_db == 200.0 and equal.cosine == pytest.approx(1.0)
 
 
 def test_thresholds_prefer_alpha_and_leave_out_what_has_none(table):
