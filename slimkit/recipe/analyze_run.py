@@ -64,7 +64,8 @@ def run_analysis(arguments: argparse.Namespace) -> AnalyzeReport:
     from slimkit.quant.load_quantized import is_quantized, read_quantized
     from slimkit.recipe.tasks import open_samples
 
-    loaded, notes = Model.load(arguments.model), []
+    loaded = Model.load(arguments.model)
+    notes: List[str] = []
     quantized: Optional[Quantized] = None
     if is_quantized(loaded):
         if arguments.algo or arguments.runtime:
