@@ -124,7 +124,8 @@ class Bench:
         """onnxruntime's quantizer and NNCF, in processes of their own."""
         data, source = self.folder / "batches.npz", self.onnx["float"]
         np.savez(data, *[next(iter(feed.values())) for feed in self.feeds])
-        todo: List[Tuple[str, str, str]] = [(self.options.ort or self.options.nncf or sys.executable, "ort", m) for m in ORT]
+        python = self.options.ort or self.options.nncf or sys.executable
+        todo: List[Tuple[str, str, str]] = [(python, "ort", method) for method in ORT]
         if self.options.nncf:
             todo += [(self.options.nncf, "nncf", setting) for setting in NNCF.get(self.name, NNCF_DEFAULT)]
         for python, peer, setting in todo:
@@ -158,19 +159,20 @@ def cells(row: Dict[str, Any]) -> List[str]:
     """A row of the table."""
     if "failed" in row:
         return [row["model"], row["by"], row["runtime"], "failed: " + row["failed"][:60], *[""] * (len(HEAD) - 4)]
-    figures = (row.get("latency"), row.get("ratio"), row["seconds"] or None)
-    return [row["model"], row["by"], row["runtime"], row["metric"], f"{100 * row['accuracy']:.2f}",
-            f"{row['lost']:.2f}", f"{row['size']:.2f}", *("" if v is None else f"{v:.2f}" for v in figures)]  # fmt: skip
+    figures = (100 * row["accuracy"], row["lost"], row["size"], row.get("latency"), row.get("ratio"))
+    shown = ("" if value is None else f"{value:.2f}" for value in (*figures, row["seconds"] or None))
+    return [row["model"], row["by"], row["runtime"], row["metric"], *shown]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default=",".join(PPOCR), help="of PP-OCR's; '' for none")
-    parser.add_argument("--classifiers", nargs="?", const=",".join(ptq_classifiers.NETWORKS), default="",
-                        help="networks of paddle.vision on Fashion-MNIST, trained once and kept in the cache")  # fmt: skip
+    every = ",".join(ptq_classifiers.NETWORKS)
+    trained = f"networks on Fashion-MNIST, trained once and kept in the cache; all: {every}"
+    parser.add_argument("--classifiers", nargs="?", const=every, default="", help=trained)
     parser.add_argument("--algos", default="default", help="slimkit's: default, or of hist,mse,KL,...")
-    parser.add_argument("--ort", metavar="PYTHON", help="for quantize_static, which needs onnx with ml_dtypes; "
-                        "default: --nncf's, else this one")  # fmt: skip
+    own = "interpreter for quantize_static, which needs ml_dtypes; default: --nncf's, else this one"
+    parser.add_argument("--ort", metavar="PYTHON", help=own)
     parser.add_argument("--nncf", metavar="PYTHON", help="interpreter with nncf, onnx and onnxruntime")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--limit", type=int, help="evaluate on at most so many samples")
