@@ -35,10 +35,15 @@ def add_parser(commands: Any) -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="folder or list of images, FILE.npy or FILE.npz; with labels or not",
+        help="folder or list of images, FILE.npy, FILE.npz, rendered:KIND:COUNT",
     )
     parser.add_argument("--on", metavar="RUNTIME[,...]", help="paddle, onnx, lite-x86, lite-arm (default: MODEL's own)")
     parser.add_argument("--task", help="array, classification, ppocr_cls, ppocr_rec, ppocr_det (default: guessed)")
+    parser.add_argument("--labels", metavar="FILE", help="label file (default: looked for beside the data)")
+    parser.add_argument(
+        "--option", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="options of the task, see docs/tasks.md: size=160 mean=[0.5,0.5,0.5]",
+    )  # fmt: skip
     parser.add_argument("--threads", type=_count, default=1, metavar="N", help="CPU threads (default: 1)")
     parser.add_argument(
         "--batch-size", type=_counts, default=[1, 8], metavar="N[,...]", help="batch sizes to time (default: 1,8)"

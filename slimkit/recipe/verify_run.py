@@ -9,7 +9,7 @@ import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 from slimkit.errors import ConfigError
 from slimkit.recipe.environment import describe_environment
@@ -31,14 +31,16 @@ def run_verification(arguments: argparse.Namespace) -> PtqRunReport:
         ModelError, DataError: a model or the data is missing, cannot be read, or does not fit the other.
     """
     from slimkit.deploy.runtime import get_runtime
+    from slimkit.recipe.data.real_models import model_path
 
+    model, against = (str(model_path(name)) for name in (arguments.model, arguments.against))
     wanted = [name.strip() for name in (arguments.on or "").split(",") if name.strip()]
-    runtimes = list(dict.fromkeys(wanted or default_runtimes(arguments.model)))
+    runtimes = list(dict.fromkeys(wanted or default_runtimes(model)))
     for name in runtimes:
         get_runtime(name)
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
-        quantized = for_runtimes(arguments.model, runtimes, Path(folder), quantized=True)
-        floats = for_runtimes(arguments.against, runtimes, Path(folder), quantized=False)
+        quantized = for_runtimes(model, runtimes, Path(folder), quantized=True)
+        floats = for_runtimes(against, runtimes, Path(folder), quantized=False)
         return _verify(arguments, runtimes, floats, quantized)
 
 
@@ -50,7 +52,9 @@ def _verify(
     from slimkit.recipe.tasks import open_samples
 
     signature = signature_of(floats)
-    task, samples = open_samples(signature, arguments.data, arguments.task)
+    task, samples = open_samples(
+        signature, arguments.data, arguments.task, labels=arguments.labels, **task_options(arguments.option)
+    )
     if arguments.fail_below is not None and not samples.labelled:
         raise ConfigError(f"--fail-below needs labels, and {arguments.data} has none; give labelled data.")
     fixed = signature.inputs[0].shape[0] if signature.inputs[0].shape else -1
@@ -88,6 +92,26 @@ def _verify(
         results=deployed_results(found),
         notes=_notes(about),
     )
+
+
+def task_options(words: Sequence[str]) -> Dict[str, Any]:
+    """Options of the task from ``KEY=VALUE`` words, values in YAML.
+
+    Raises:
+        ConfigError: a word has no ``=``, or its value is no YAML.
+    """
+    import yaml
+
+    options: Dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        try:
+            options[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
+        if not key or not equals:
+            raise ConfigError(f"--option {word} is not KEY=VALUE with a value in YAML, such as mean=[0.5,0.5,0.5].")
+    return options
 
 
 def _notes(about: Dict[str, Any]) -> List[str]:

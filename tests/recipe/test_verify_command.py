@@ -75,6 +75,9 @@ def test_data_without_labels_and_a_limit(folder, capsys):
     [
         (["--on", "padle"], {}, "did you mean 'paddle'"),
         (["--fail-below", 1], {"data": "plain.npy"}, "--fail-below needs labels"),
+        (["--option", "sise=3"], {}, "The task array has no option sise"),
+        (["--option", "size"], {}, "--option size is not KEY=VALUE"),
+        (["--option", "mean=[1"], {}, "--option mean=[1 is not KEY=VALUE"),
         ([], {"data": "none.npz"}, "does not exist"),
         ([], {"model": "nowhere"}, "No model is at"),
         ([], {"model": "corrupt"}, "corrupt/model.pdmodel"),
