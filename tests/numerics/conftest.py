@@ -5,12 +5,12 @@ import zlib  # noqa: F401  (before paddle)
 import numpy as np
 import paddle
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from slimkit.ir.guards import legacy_ir
 
 # Shared machines are slow at times, and a run is to be repeatable.
-settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
 
