@@ -90,7 +90,11 @@ CAPABILITIES: Dict[str, Capability] = {
         activation_ops=("elementwise_add",),
         output_ops=("conv2d", "depthwise_conv2d"),
         affine_activations=True,
-        weight_only=(onnxruntime.no_integer_kernel, onnxruntime.depthwise_among_floats),
+        weight_only=(
+            onnxruntime.no_integer_kernel,
+            onnxruntime.depthwise_among_floats,
+            onnxruntime.first_before_floats,
+        ),
     ),
     # The plain files, for whatever runtime reads them: all that the formats can say.
     "paddle-onnx": Capability("paddle-onnx", weight_ops=tuple(WEIGHT_OPS), activation_bits=ANY, weight_bits=ANY),

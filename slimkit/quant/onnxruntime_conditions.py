@@ -6,10 +6,11 @@ from typing import Optional
 
 from slimkit.ir.graph import GraphOp, GraphVar
 
-__all__ = ["depthwise_among_floats", "no_integer_kernel"]
+__all__ = ["depthwise_among_floats", "first_before_floats", "no_integer_kernel"]
 
 #: Ops that ONNX Runtime computes in one with the convolution before them, or on its integers.
 FUSED = ("relu", "relu6", "clip", "elementwise_add", "batch_norm")
+FEW_CHANNELS = 4
 CONVOLUTIONS = ("conv2d", "depthwise_conv2d")
 
 
@@ -33,6 +34,18 @@ def depthwise_among_floats(op: GraphOp) -> Optional[str]:
     return "a depthwise convolution next to a float activation is faster in float"
 
 
+def first_before_floats(op: GraphOp) -> Optional[str]:
+    """The convolution of the image, where what follows is float.
+
+    It has 27 products a result, so integers gain little, and a grid on its result, which nothing else needs, loses
+    much: its channels differ most in range. On PP-OCRv4's det that one grid costs more than all others together.
+    """
+    weight = op.input_var("Filter") if op.type == "conv2d" else None
+    if weight is None or weight.shape[1] > FEW_CHANNELS or _to_integers(op.outputs[0]):
+        return None
+    return "the convolution of the image before a float op is as fast in float, and its result is hard to quantize"
+
+
 def _from_integers(var: GraphVar) -> bool:
     """Whether a tensor comes out of a convolution through ops that are fused with it."""
     while var.producer is not None and var.producer.type in FUSED:
@@ -44,7 +57,10 @@ def _from_integers(var: GraphVar) -> bool:
 
 
 def _to_integers(var: GraphVar) -> bool:
-    """Whether a convolution reads the tensor, behind ops that are fused with the one before."""
-    while len(var.consumers) == 1 and var.consumers[0].type in FUSED:
+    """Whether an integer convolution reads the tensor, behind ops that are fused with the one before, or a pool."""
+    while len(var.consumers) == 1 and var.consumers[0].type in (*FUSED, "pool2d"):
         var = var.consumers[0].outputs[0]
-    return any(op.type in CONVOLUTIONS for op in var.consumers)
+    return any(
+        op.type == "conv2d" or (op.type == "depthwise_conv2d" and depthwise_among_floats(op) is None)
+        for op in var.consumers
+    )
