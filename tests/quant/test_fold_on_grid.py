@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from small_programs import mobile_net
@@ -14,8 +11,6 @@ from slimkit.ir import Model
 from slimkit.quant import Quantized, export_program
 from slimkit.quant.load_quantized import load_quantized
 from slimkit.quant.passes.fold_on_grid import fold_on_grid
-
-ASSETS = Path(__file__).parent.parent / "assets" / "paddleslim_models.zip"
 
 
 def _integers(quantized, fmt="onnx"):
@@ -42,11 +37,8 @@ def test_the_integers_stay(weight):
 
 
 @pytest.mark.parametrize("name", ["post_onnx", "aware_old_4", "dygraph_onnx", "dynamic_8"])
-def test_paddleslim_models(tmp_path, name):
-    with zipfile.ZipFile(ASSETS) as archive:
-        archive.extractall(tmp_path)
-    reference = np.load(tmp_path / "reference.npz")
-    folded = fold_on_grid(load_quantized(tmp_path / name))
+def test_paddleslim_models(peers, reference, tmp_path, name):
+    folded = fold_on_grid(load_quantized(peers / name))
     # where results before batch norm are read on a grid, as dygraph exports do, it must stay
     assert ("batch_norm" in folded.model.op_counts()) == (name == "dygraph_onnx")
     model = Model.load(export_program(folded.model, folded.table).save(tmp_path / "m"))

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import paddle
 import pytest
@@ -21,25 +18,10 @@ from slimkit.quant import export_program, post_training_quantize
 from slimkit.quant.load_quantized import is_quantized, load_quantized, read_quantized
 from slimkit.quant.passes.extract_table import is_quantizer
 
-ASSETS = Path(__file__).parent.parent / "assets" / "paddleslim_models.zip"
 ONNX = ["post_onnx", "post_onnx_full", "aware_onnx", "dygraph_onnx"]
 OLD = ["post_old", "post_old_tensor", "aware_old", "aware_old_4"]
 ALL = [*ONNX, *OLD, "dygraph_old", "unfrozen_onnx", "unfrozen_old", "dynamic_8"]
 CONVS = {"conv2d": 4, "depthwise_conv2d": 1, "conv2d_transpose": 1, "matmul_v2": 1}
-
-
-@pytest.fixture(scope="module")
-def peers(tmp_path_factory):
-    """The folder of PaddleSlim's files."""
-    folder = tmp_path_factory.mktemp("paddleslim")
-    with zipfile.ZipFile(ASSETS) as archive:
-        archive.extractall(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reference(peers):
-    return dict(np.load(peers / "reference.npz"))
 
 
 def _out(model, x):

@@ -142,8 +142,14 @@ def test_settings_arrive(source, tmp_path):
     assert {"elementwise_mul", "pool2d", "relu"} <= {op.type for op in full.ops}
     folded = _table(source, tmp_path / "d", optimize_model=True)
     assert "batch_norm" not in Model.load(tmp_path / "d").op_counts() and len(folded.ops) == 6
-    scales = [_table(source, tmp_path / a, algo=a).params["x"].scale[0] for a in ("abs_max", "avg", "KL", "mse")]
-    assert scales[0] == np.abs(IMAGES).max() and len(set(scales)) > 1 and max(scales) <= scales[0]
+    found = {}
+    for algo in ("abs_max", "avg", "hist", "KL", "mse"):
+        batches = [IMAGES, IMAGES / 2]
+        quant_post_static(None, source, str(tmp_path / algo), data_loader=batches, algo=algo, hist_percent=0.99)
+        found[algo] = float(load_quantized(tmp_path / algo).table.params["x"].scale[0])
+    most = float(np.abs(IMAGES).max())
+    assert found["abs_max"] == most and found["avg"] == pytest.approx(0.75 * most)
+    assert found["hist"] < 0.95 * most and max(found.values()) == most
 
 
 def test_backends(source, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +14,14 @@ from slimkit.errors import ConfigError, ModelError
 from slimkit.ir import Model
 from slimkit.quant import load_quantized, quant_post_dynamic, quantize_weights
 
-ASSETS = Path(__file__).parent.parent / "assets" / "paddleslim_models.zip"
 IMAGES = random(0, 4, 3, 8, 8)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A float model, and PaddleSlim's."""
+    """A float model."""
     folder = tmp_path_factory.mktemp("models")
     mobile_net(train=False).model(["x"], ["logits"]).save(folder / "float" / "inference")
-    with zipfile.ZipFile(ASSETS) as archive:
-        archive.extractall(folder / "peer")
     return folder
 
 
@@ -91,16 +86,15 @@ def test_paddle_inference_int8_takes_square_matrices(tmp_path):
     np.testing.assert_allclose(found, Model.load(tmp_path / "test_model").run([x])[0], rtol=1e-4, atol=1e-4)
 
 
-def test_as_paddleslim(folder, tmp_path):
+def test_as_paddleslim(peers, reference, tmp_path):
     """PaddleSlim's own test model computes the same; its file of integers loads with the same grids."""
     types = ["conv2d", "depthwise_conv2d"]
     quant_post_dynamic(
-        str(folder / "peer"), str(tmp_path), "float.pdmodel", "float.pdiparams", quantizable_op_type=types
+        str(peers), str(tmp_path), "float.pdmodel", "float.pdiparams", quantizable_op_type=types
     )
-    reference = np.load(folder / "peer" / "reference.npz")
     model = Model.load(tmp_path / "quantized_model")
     np.testing.assert_allclose(model.run([reference["x"]])[0], reference["dynamic_8"], atol=2e-6)
-    ours, theirs = load_quantized(tmp_path / "quantized_model"), load_quantized(folder / "peer" / "dynamic_8")
+    ours, theirs = load_quantized(tmp_path / "quantized_model"), load_quantized(peers / "dynamic_8")
     assert set(ours.table.params) == set(theirs.table.params)
     for key, params in theirs.table.params.items():
         np.testing.assert_allclose(ours.table.params[key].scale, params.scale, rtol=1e-6)

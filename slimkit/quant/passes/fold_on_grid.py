@@ -84,5 +84,3 @@ def _gain(old: np.ndarray, new: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(d for d in range(old.ndim) if d != axis)
     norm = (old * old).sum(others)
     return np.where(norm > 0, (new * old).sum(others) / np.where(norm > 0, norm, 1), 1.0)
-
-
