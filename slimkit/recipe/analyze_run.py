@@ -15,12 +15,19 @@ from slimkit.errors import ConfigError, ModelError
 from slimkit.ir.model import Model
 from slimkit.quant.analysis import Analysis, analyze
 from slimkit.quant.quantized import Quantized
+from slimkit.quant.table import QuantTable
 from slimkit.recipe.environment import describe_environment
 
 __all__ = ["AnalyzeReport", "run_analysis"]
 
 #: Samples that a float model is calibrated on.
 _CALIBRATION = 32
+#: What ``slimkit ptq`` leaves beside an export.
+_TABLE = "quant_table.json"
+_EQUALIZED = (
+    "The quantized model's channels were equalized, so the float model's weights cannot be set beside its own, and "
+    "weights show no error of their own; analyze the float model to see it."
+)
 
 
 @dataclass
@@ -71,7 +78,7 @@ def run_analysis(arguments: argparse.Namespace) -> AnalyzeReport:
         if arguments.algo or arguments.runtime:
             raise ConfigError("--algo and --runtime are for a float MODEL, and this one is quantized; leave them out.")
         quantized = read_quantized(loaded, arguments.model)
-        quantized, notes = _with_float_weights(quantized, arguments.against)
+        quantized, notes = _with_float_weights(quantized, arguments.model, arguments.against)
     elif arguments.against:
         raise ConfigError(f"--against is for a quantized MODEL, and {arguments.model} is float; leave it out.")
     task, samples = open_samples(quantized.model if quantized is not None else loaded, arguments.data, arguments.task)
@@ -112,26 +119,48 @@ def _quantize(model: Model, arguments: argparse.Namespace, samples: Any) -> Tupl
     return result.quantized[runtime], f"quantized for {runtime} by {result.config.algo}"
 
 
-def _with_float_weights(quantized: Quantized, against: Optional[str]) -> Tuple[Quantized, List[str]]:
-    """The same grids on the float model's own weights, where they can be told by their names."""
+def _with_float_weights(quantized: Quantized, model: str, against: Optional[str]) -> Tuple[Quantized, List[str]]:
+    """The same grids on the float model's own weights.
+
+    They are found by name: in the table that ``slimkit ptq`` leaves beside its exports, since an export for a runtime
+    may have other layers and names, or in the model itself.
+    """
     if not against:
         return quantized, [
             "The float weights are not known, so weights show no error of their own; give the float model (--against)."
         ]
     from slimkit.quant.ptq import prepare
 
-    table = quantized.table
-    weights = {params.tensor: params for params in table.params.values() if params.is_weight}
+    place = Path(model)
+    beside = [place / _TABLE if place.is_dir() else place.parent / _TABLE]
+    tables = [QuantTable.load(path) for path in beside if path.is_file()] + [quantized.table]
     floats = Model.load(against)
-    for candidate in (floats, prepare(floats)):
-        known, made = candidate.params, _computed(candidate)
-        same = all(name in known and known[name].shape == quantized.model.params[name].shape for name in weights)
-        if same and all(made.get(op.output) == op.type for op in table.ops):
-            return Quantized(candidate, table), []
+    candidates = [floats, prepare(floats)]
+    for table in tables:
+        for candidate in candidates:
+            if _same_layers(table, candidate):
+                return (
+                    (Quantized(candidate, table), []) if _same_weights(table, candidate) else (quantized, [_EQUALIZED])
+                )
     raise ModelError(
         f"{against} is not the float model of this one: its layers have other names or shapes; give the model that was "
         "quantized, or leave --against out."
     )
+
+
+def _same_layers(table: QuantTable, model: Model) -> bool:
+    made = _computed(model)
+    return all(made.get(op.output) == op.type for op in table.ops)
+
+
+def _same_weights(table: QuantTable, model: Model) -> bool:
+    """Whether a model has weights of the shapes of a table's grids."""
+    params = model.params
+    for grid in table.weights().values():
+        axis, known = grid.axis, grid.tensor in params
+        if not known or (axis is not None and params[grid.tensor].shape[axis] != grid.scale.size):
+            return False
+    return True
 
 
 def _computed(model: Model) -> Dict[str, str]:

@@ -99,6 +99,17 @@ def test_a_quantized_model_beside_its_float_weights(folder: Path, capsys: pytest
     assert beside["layers"][0]["weight"]["tensor"] == "c1.w"
 
 
+def test_the_table_beside_an_export_names_the_float_layers(folder: Path, capsys: pytest.CaptureFixture):
+    """An export for a runtime may have other names; its table has those of the float model."""
+    quantized = post_training_quantize(_model(), [{"x": IMAGES}]).quantized["paddle"]
+    export_program(quantized.model, quantized.table, runtime="onednn").save(folder / "onednn" / "model")
+    quantized.table.save(folder / "onednn" / "quant_table.json")
+    assert _analyze(folder, "--json", "--against", folder / "float", model="onednn") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["output"] for row in found["layers"]] == ["c1", "c2", "c3", "m"]
+    assert 30 < found["layers"][0]["weight_error"]["sqnr_db"] < 60
+
+
 @pytest.mark.parametrize(
     ("words", "more", "message"),
     [
