@@ -312,6 +312,8 @@ def test_fallbacks_with_their_remedy():
     found.fallback = [{"op": "Conv", "reason": "its result has no grid"}] * 2
     notes = speed_notes(base_row(), found, "ONNX Runtime")
     assert notes[1] == "Left float: 2 because its result has no grid." and "slimkit ptq --to onnx" in notes[2]
+    found.int8_primitives = 40
+    assert not any("slimkit ptq" in note for note in speed_notes(base_row(), found, "ONNX Runtime"))
     found.int8_primitives = 0
     assert "no quantize ops that ONNX Runtime recognises" in speed_notes(base_row(), found, "ONNX Runtime")[1]
 
