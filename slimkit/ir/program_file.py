@@ -216,7 +216,7 @@ def _says_nothing(attr: Any) -> bool:
         or (attr.name == "op_role" and attr.i == 0)
         or (attr.name == "with_quant_attr" and not attr.b)
         or (attr.name in ("x_data_format", "y_data_format") and not attr.s)
-        or (attr.name == "padding_algorithm" and attr.s == "EXPLICIT")
+        or (attr.name.startswith(("fused_reshape_", "fused_transpose_")) and not attr.ints)
     )
 
 

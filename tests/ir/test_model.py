@@ -226,3 +226,17 @@ def test_repr_says_what_it_is():
     assert "feeds=['x']" in text
     assert "matmul_v2 2" in text
     assert "8 parameters of 57 numbers" in text
+
+
+def test_what_readers_take_for_granted_is_not_saved(tmp_path: Path):
+    from paddle.base.proto import framework_pb2
+
+    desc = framework_pb2.ProgramDesc()
+    desc.ParseFromString(Model.from_layer(Net(), SPEC).save(tmp_path / "m").read_bytes())
+    types = {op.type for op in desc.blocks[0].ops}
+    assert {pair.op_name for pair in desc.op_version_map.pair} <= types
+    for var in desc.blocks[0].vars:
+        assert var.persistable or not var.HasField("persistable")
+        assert var.stop_gradient or not var.HasField("stop_gradient")
+    names = {attr.name for op in desc.blocks[0].ops for attr in op.attrs}
+    assert not names & {"x_data_format", "op_callstack", "fused_reshape_X", "op_device"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
@@ -235,3 +237,10 @@ def test_products_over_more_than_rows_are_left_to_float(tmp_path, size):
     assert paddle_inference.executed_precision(tmp_path / "m", [values])["hazards"] == []
     (int8,) = paddle_inference.run(tmp_path / "m", [[values]], int8=True)[0]
     assert _relative(int8, values @ weight + net.value("b")) < 0.02
+
+
+def test_the_program_is_smaller_than_the_plain_export(residual, tmp_path):
+    _, quantized, prefix = residual
+    export_program(quantized.model, quantized.table).save(tmp_path / "plain")
+    plain, legal = (Path(f"{stem}.pdmodel").stat().st_size for stem in (tmp_path / "plain", prefix))
+    assert legal < 0.8 * plain

@@ -13,6 +13,7 @@ import paddle
 from slimkit.ir.graph import Graph
 from slimkit.quant.passes.onednn import (
     fully_connected,
+    idle_attributes,
     residual_relu,
     shared_zeros,
     short_names,
@@ -49,5 +50,6 @@ class LegalizeOnednn:
             "scale stopped by assign": stop_scale.rewrite(graph),
         }
         if self.known is not None:
+            done["attributes left out"] = idle_attributes.rewrite(graph)
             done["names shortened"] = short_names.rewrite(graph, *constants, self.known)
         return done

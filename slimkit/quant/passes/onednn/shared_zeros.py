@@ -12,7 +12,7 @@ from slimkit.quant.site import FP32, set_tensor
 
 __all__ = ["rewrite"]
 
-ZERO = "zero"
+ZERO = "q"
 
 
 def rewrite(graph: Graph, scope: Any, place: Any) -> int:

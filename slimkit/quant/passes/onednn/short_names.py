@@ -54,7 +54,7 @@ def _names() -> Iterator[str]:
 
 def _rename(graph: Graph, var: GraphVar, name: str, scope: Any, place: Any) -> None:
     shape = () if _between_quantizers(var) else var.shape
-    short = graph.create_var(name, shape, var.dtype, persistable=var.persistable, stop_gradient=True)
+    short = graph.create_var(name, shape, var.dtype, persistable=var.persistable)
     if var.persistable:
         set_tensor(scope, name, array(scope, var.name), place)
     if var.producer is not None:
@@ -64,9 +64,5 @@ def _rename(graph: Graph, var: GraphVar, name: str, scope: Any, place: Any) -> N
 
 
 def _between_quantizers(var: GraphVar) -> bool:
-    """Whether a variable is an activation behind a quantize or dequantize op: its shape is that of the op's input."""
-    op = var.producer
-    if op is None or op.type not in ("quantize_linear", "dequantize_linear"):
-        return False
-    x = op.input_var("X")
-    return x is not None and not x.persistable
+    """Whether a variable is the result of a quantize or dequantize op: its shape is that of the op's input."""
+    return var.producer is not None and var.producer.type in ("quantize_linear", "dequantize_linear")
