@@ -6,6 +6,7 @@ slimkit quantizes a Paddle model for Paddle Inference and ONNX Runtime. Its own 
 onnxruntime's ``quantize_static`` (QDQ, per channel, uint8 activations, int8 weights, after its preprocessing) and by
 NNCF, on the same calibration batches. All are scored on the same evaluation pictures, which share none with the
 calibration. ONNX files are timed in one process, 1 thread, in alternating rounds; the ratio is to the float file.
+onnxruntime's Percentile and Entropy fail on batches that differ in shape; they get the same pictures in one size.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ import numpy as np
 import ptq_classifiers
 
 FOLDER = Path(__file__).resolve().parent
-#: Model -> calibration data, evaluation data, samples evaluated at most.
-PPOCR = {
-    "cls": ("rendered:cls:32:1", "rendered:cls:400", None),
-    "rec": ("rendered:rec:32:1", "rendered:rec:300", None),
-    "det": ("rendered:det:8:1", "rendered:det:60", None),
+#: Model -> calibration data, evaluation data, and options that bring all pictures to one size.
+PPOCR: Dict[str, Tuple[str, str, Dict[str, int]]] = {
+    "cls": ("rendered:cls:32:1", "rendered:cls:400", {}),
+    "rec": ("rendered:rec:32:1", "rendered:rec:300", {"width": 320, "max_width": 320}),
+    "det": ("rendered:det:8:1", "rendered:det:60", {"size": 640}),
 }
+CLASSIFIED = 1000  # test images of Fashion-MNIST
 ORT = ("MinMax", "Percentile", "Entropy")
 NNCF = {"rec": ("performance", "mixed", "transformer")}
 NNCF_DEFAULT = ("performance", "mixed")
@@ -63,15 +65,17 @@ class Bench:
 
         self.name, self.options, self.folder = name, options, folder
         if name in PPOCR:
-            self.model = Model.load(ppocr_model(name))
-            calibration, evaluation, limit = PPOCR[name]
+            self.model, limit = Model.load(ppocr_model(name)), None
+            calibration, evaluation, one_size = PPOCR[name]
             self.task, samples = open_samples(self.model, calibration)
             held = open_samples(self.model, evaluation)[1]
             self.feeds = samples.feeds()
+            self.alike = open_samples(self.model, calibration, **one_size)[1].feeds()
         else:
             self.model = Model.load(ptq_classifiers.trained(name))
             self.task, held = open_samples(self.model, "fashion_mnist", batch_size=32)
-            limit, self.feeds = 1000, held.calibration().feeds(16, 64)
+            limit, self.feeds = CLASSIFIED, held.calibration().feeds(16, 64)
+            self.alike = self.feeds
         self.held = held.stream(None, options.limit or limit)
         self.rows: List[Dict[str, Any]] = []
         self.onnx: Dict[str, Path] = {}
@@ -122,16 +126,19 @@ class Bench:
 
     def peers(self) -> None:
         """onnxruntime's quantizer and NNCF, in processes of their own."""
-        data, source = self.folder / "batches.npz", self.onnx["float"]
-        np.savez(data, *[next(iter(feed.values())) for feed in self.feeds])
+        source, data = self.onnx["float"], {key: self.folder / f"{key}.npz" for key in ("own", "alike")}
+        for file, feeds in zip(data.values(), (self.feeds, self.alike)):
+            np.savez(file, *[next(iter(feed.values())) for feed in feeds])
         python = self.options.ort or self.options.nncf or sys.executable
         todo: List[Tuple[str, str, str]] = [(python, "ort", method) for method in ORT]
         if self.options.nncf:
             todo += [(self.options.nncf, "nncf", setting) for setting in NNCF.get(self.name, NNCF_DEFAULT)]
         for python, peer, setting in todo:
             target = self.folder / f"{peer}_{setting}.onnx"
-            start, command = time.perf_counter(), [python, str(FOLDER / f"peer_{peer}.py"), str(source), str(data)]
-            done = subprocess.run([*command, str(target), setting], capture_output=True, text=True, check=False)
+            pictures = data["alike" if setting in ("Percentile", "Entropy") else "own"]
+            command = [python, str(FOLDER / f"peer_{peer}.py"), str(source), str(pictures), str(target), setting]
+            start = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             title = f"{'onnxruntime' if peer == 'ort' else 'NNCF'} {setting}"
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["no message"])[-1]
