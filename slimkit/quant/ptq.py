@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -35,6 +35,8 @@ from slimkit.quant.quantized import Quantized
 __all__ = ["PtqResult", "Quantized", "post_training_quantize", "prepare"]
 
 Feeds = Iterable[Mapping[str, np.ndarray]]
+#: What is being done, how much of it is done, how much there is (0: unknown).
+Progress = Callable[[str, int, int], None]
 Settings = Union[Mapping[str, Any], PtqConfig, None]
 
 
@@ -117,7 +119,7 @@ def post_training_quantize(
     runtimes: Sequence[str] = ("paddle",),
     config: Settings = None,
     place: Any = None,
-    progress: Optional[Callable[[], None]] = None,
+    progress: Optional[Progress] = None,
 ) -> PtqResult:
     """Quantizes a model from calibration data.
 
@@ -128,7 +130,7 @@ def post_training_quantize(
         runtimes: keys of ``CAPABILITIES``: what each executes decides what is quantized for it.
         config: settings; None: the defaults.
         place: device of the calibration; None: CPU.
-        progress: called after each batch.
+        progress: told what is being done, how much of it is done, and how much there is (0: unknown).
 
     Raises:
         ConfigError: a setting that is not allowed.
@@ -144,10 +146,11 @@ def post_training_quantize(
     prepared_at = time.perf_counter()
     counted = _Counted(feeds)
     tensors = list(dict.fromkeys(name for plan in plans.values() for name in plan.tensors()))
-    statistics = observe(prepared, tensors, counted, place, progress)
+    tick = None if progress is None else lambda: progress("calibrating", counted.batches, 0)
+    statistics = observe(prepared, tensors, counted, place, tick)
     observed_at = time.perf_counter()
     result = PtqResult({}, prepared, settings, statistics, plans, {}, counted.batches, counted.samples)
-    _fill(result, feeds, place)
+    _fill(result, feeds, place, progress)
     result.seconds = {
         "prepare": prepared_at - start,
         "calibrate": observed_at - prepared_at,
@@ -199,20 +202,29 @@ def _plans(model: Model, runtimes: Iterable[str], config: PtqConfig) -> Dict[str
         return {name: make_plan(graph, capability(name), config, model.fetches) for name in runtimes}
 
 
-def _fill(result: PtqResult, feeds: Optional[Feeds], place: Any) -> None:
+def _layers(progress: Optional[Progress]) -> Optional[Callable[[Any], None]]:
+    if progress is None:
+        return None
+    return lambda layer: progress("rounding weights", layer.index, layer.count)
+
+
+def _fill(result: PtqResult, feeds: Optional[Feeds], place: Any, progress: Optional[Progress] = None) -> None:
     """Makes the tables, one for all runtimes whose plans agree, and adjusts the weights where that is asked for."""
-    made: List[Quantized] = []
+    made: List[Tuple[Dict[str, Any], Quantized]] = []
     found: Found = {}
     for runtime, plan in result.plans.items():
         table = build_table(plan, result.float_model.scope, result.statistics, result.config, found)
-        same = next((q for q in made if q.table.to_dict() == table.to_dict()), None)
+        values = table.to_dict()
+        same = next((quantized for held, quantized in made if held == values), None)
         if same is None:
-            same = _adjusted(Quantized(result.float_model, table), result.config, feeds, place)
-            made.append(Quantized(same.model, table))
+            same = _adjusted(Quantized(result.float_model, table), result.config, feeds, place, progress)
+            made.append((values, same))
         result.quantized[runtime] = same
 
 
-def _adjusted(quantized: Quantized, config: PtqConfig, feeds: Optional[Feeds], place: Any) -> Quantized:
+def _adjusted(
+    quantized: Quantized, config: PtqConfig, feeds: Optional[Feeds], place: Any, progress: Optional[Progress]
+) -> Quantized:
     if not (config.adaround or config.bias_correction):
         return quantized
     if feeds is None:
@@ -220,7 +232,7 @@ def _adjusted(quantized: Quantized, config: PtqConfig, feeds: Optional[Feeds], p
     if config.adaround:
         from slimkit.quant.adaround import adaround
 
-        quantized = adaround(quantized, feeds, steps=config.adaround_steps, place=place)
+        quantized = adaround(quantized, feeds, steps=config.adaround_steps, place=place, progress=_layers(progress))
     if config.bias_correction:
         from slimkit.quant.bias_correction import correct_biases
 

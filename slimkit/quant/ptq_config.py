@@ -19,7 +19,7 @@ class PtqConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
-    algo: str = Field(default="hist", description="Activation thresholds: abs_max, min_max, avg, hist, KL, mse or emd.")
+    algo: str = Field(default="mse", description="Activation thresholds: abs_max, min_max, avg, hist, KL, mse or emd.")
     hist_percent: float = Field(
         default=0.99999, gt=0.5, le=1, description="Fraction of values that `hist` keeps below the threshold."
     )

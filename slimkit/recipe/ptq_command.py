@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", metavar="DATA", help="folder of images, label file, FILE.npy, FILE.npz")
     parser.add_argument("--task", help="array, image, classification, ppocr_cls, ppocr_rec, ppocr_det; else guessed")
     parser.add_argument("--labels", metavar="FILE", help="label file (default: looked for in the folder)")
-    parser.add_argument("--algo", help="abs_max, min_max, avg, hist, KL, mse, emd (default: hist)")
+    parser.add_argument("--algo", help="abs_max, min_max, avg, hist, KL, mse, emd (default: mse)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="samples a batch (default: what suits the task)")
     parser.add_argument("--batches", type=int, metavar="N", help="batches to calibrate on (default: about 64 samples)")
     parser.add_argument("--eval-data", metavar="DATA", help="data to measure accuracy on (default: that of --data)")

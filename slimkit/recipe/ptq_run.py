@@ -122,8 +122,16 @@ def _quantize(run: PtqRun) -> None:
     samples, size, limit = run.calibration()
     feeds = samples.feeds(size, limit)
     total = -(-min(limit or len(samples), len(samples)) // (size or 1))
-    run.screen.begin("calibrating", max(1, total))
-    result = post_training_quantize(run.model, feeds, recipe.to, recipe.ptq, progress=run.screen.advance)
+    shown: List[str] = []
+
+    def progress(doing: str, done: int, count: int) -> None:
+        if shown[-1:] != [doing]:
+            shown.append(doing)
+            run.screen.begin(doing, count or max(1, total))
+        run.screen.at(done)
+
+    progress("calibrating", 0, total)
+    result = post_training_quantize(run.model, feeds, recipe.to, recipe.ptq, progress=progress)
     run.screen.end()
     run.seconds.update(result.seconds)
     seen = f"{result.batches} batches, {result.samples} samples"

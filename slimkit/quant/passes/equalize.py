@@ -1,8 +1,8 @@
 """Pass: the channels in front of a depthwise convolution get equal ranges, so that one scale fits all of them.
 
 A depthwise filter reads one channel, and its weight has a scale of its own: with ``x'_c = s_c x_c`` and
-``w'_c = w_c / s_c`` the product is the same and the weight's grid loses nothing, while the activation's grid, whose step
-is set by the widest channel, becomes finer for all the others.
+``w'_c = w_c / s_c`` the product is the same and the weight's grid loses nothing, while the activation's grid, whose
+step is set by the widest channel, becomes finer for all the others.
 
 Where a linear op, through nothing but ReLU, makes ``x``, ``s`` goes into its weight and bias. Elsewhere one
 multiplication is added, if that makes the noise in front of the filter at least ``LEAST_GAIN`` decibels smaller.
