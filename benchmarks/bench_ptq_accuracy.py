@@ -120,6 +120,8 @@ class Bench:
         for index, algo in enumerate(self.options.algos.split(",")):
             spent = time.perf_counter() - start
             again = result if algo == "default" else result.requantize({"algo": algo})
+            if any(row["by"] == f"slimkit {again.config.algo}" for row in self.rows):
+                continue
             for runtime, quantized in again.quantized.items():
                 file = export_for(runtime, quantized, self.folder, f"{runtime}_{algo}")
                 self.add(f"slimkit {again.config.algo}", runtime, file, "int8", 0.0 if index else spent)

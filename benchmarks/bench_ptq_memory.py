@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with benchmarks/peer_requirements.txt")
     parser.add_argument("--kind", choices=list(ptq_work.KINDS), default="det")
     parser.add_argument("--counts", default="8", help="pictures to calibrate on; the peer gets the first only")
-    parser.add_argument("--algo", default="hist")
+    parser.add_argument("--algo", default="hist", help="the peer's and slimkit's")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", metavar="FILE", help="also write the result there")
     parser.add_argument("--work", nargs=5, help=argparse.SUPPRESS)
