@@ -11,14 +11,15 @@ import numpy as np
 
 from slimkit.ir.model import Model
 from slimkit.quant.analysis import rank_layers, skip_rules
-from slimkit.quant.analysis.errors import ResultErrors
+from slimkit.quant.analysis.errors import ResultErrors, before_squashing
 from slimkit.quant.export import export_program
 from slimkit.quant.ptq import PtqResult
 from slimkit.quant.ptq_config import PtqConfig
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantTable
+from slimkit.recipe.search_trials import METHODS, Method
 
-__all__ = ["FIDELITY", "PtqProblem", "evaluate_model", "merged_table"]
+__all__ = ["FIDELITY", "PtqProblem", "evaluate_model", "merged_table", "suitable_methods"]
 
 #: The headline where there are no labels: 1 - noise / signal of the outputs; 0.5 points lost are an SQNR of 23 dB.
 FIDELITY = "fidelity"
@@ -36,19 +37,19 @@ def evaluate_model(model: Model, batches: Batches, metric: Any, reference: Optio
     Args:
         model: float or simulated.
         batches: feeds with labels.
-        metric: of a task; None: outputs are compared with the reference's.
+        metric: of a task; None: outputs are compared with the reference's, before a softmax or sigmoid at the end.
         reference: the float model; needed without a metric.
 
     Returns:
         The metric's values; without one :data:`FIDELITY` and ``sqnr_db``.
     """
-    errors = ResultErrors(model.fetches)
+    names = before_squashing(reference).fetches if reference is not None else model.fetches
+    errors = ResultErrors(names)
     for feed, labels in batches:
-        outputs = model.run(feed)
         if metric is not None:
-            metric.update(outputs, labels)
+            metric.update(model.run(feed), labels)
         elif reference is not None:
-            errors.add(dict(zip(model.fetches, reference.run(feed))), dict(zip(model.fetches, outputs)))
+            errors.add(dict(zip(names, reference.run(feed, names))), dict(zip(names, model.run(feed, names))))
     if metric is not None:
         return {name: float(value) for name, value in metric.result().items()}
     decibel = errors.result().sqnr_db
@@ -64,6 +65,13 @@ def merged_table(result: PtqResult) -> QuantTable:
         merged.ops += [op for op in quantized.table.ops if op.output not in known]
         merged.params.update({key: p for key, p in quantized.table.params.items() if key not in merged.params})
     return merged
+
+
+def suitable_methods(result: PtqResult, methods: Sequence[Method] = METHODS) -> List[Method]:
+    """The methods that can change anything: zero points only where a runtime has them and they are not used yet."""
+    possible = any(plan.capability.affine_activations for plan in result.plans.values())
+    used = possible and result.config.affine is not False
+    return [m for m in methods if "affine" not in m.changes or (possible and m.changes["affine"] is not used)]
 
 
 class PtqProblem:

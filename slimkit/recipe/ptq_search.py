@@ -6,7 +6,7 @@ from typing import Any, List
 
 from slimkit.quant.ptq import PtqResult
 from slimkit.recipe.accuracy_aware import search
-from slimkit.recipe.ptq_problem import PtqProblem
+from slimkit.recipe.ptq_problem import PtqProblem, suitable_methods
 from slimkit.recipe.search_problem import Best
 from slimkit.recipe.search_trials import Trial
 
@@ -57,7 +57,8 @@ def search_settings(run: Any, result: PtqResult) -> PtqResult:
         screen.fact(f"{trial.seconds:.1f} s", f"{trial.name}: {text}")
         screen.begin("evaluating", None)
 
-    best = search(problem, recipe.search.max_drop, recipe.search.time_budget, state, progress=tell)
+    budget, methods = recipe.search.time_budget, suitable_methods(result)
+    best = search(problem, recipe.search.max_drop, budget, state, methods=methods, progress=tell)
     screen.end()
     run.notes += best.notes
     run.notes.append(outcome(best, recipe.search.max_drop, problem.headline))

@@ -36,13 +36,13 @@ class Method:
 
 #: In the order they are tried: what costs nothing first.
 METHODS: Tuple[Method, ...] = (
+    Method("hist 99.999%", {"algo": "hist", "hist_percent": 0.99999}),
     Method("hist 99.99%", {"algo": "hist", "hist_percent": 0.9999}),
     Method("hist 99.9%", {"algo": "hist", "hist_percent": 0.999}),
     Method("mse", {"algo": "mse"}),
     Method("KL", {"algo": "KL"}),
     Method("avg", {"algo": "avg"}),
     Method("abs_max", {"algo": "abs_max"}),
-    Method("hist 99.999%", {"algo": "hist", "hist_percent": 0.99999}),
     Method("symmetric", {"affine": False}, on_best=True),
     Method("affine", {"affine": True}, on_best=True),
     Method("bias correction", {"bias_correction": True}, cost=3.0, on_best=True),

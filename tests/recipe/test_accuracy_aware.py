@@ -25,7 +25,7 @@ class Fake:
     headline = "top1"
 
     def __init__(self, harm: Dict[str, float], **algos: float) -> None:
-        self.key, self.config = "fake", PtqConfig()
+        self.key, self.config = "fake", PtqConfig(algo="hist")
         self.harm, self.algos = harm, algos
         self.now, self.seconds = 0.0, 10.0
         self.evaluated: List[Any] = []

@@ -16,7 +16,7 @@ from slimkit.ir import Model
 from slimkit.quant import PtqConfig, Quantized, export_program, post_training_quantize
 from slimkit.quant.capabilities import CAPABILITIES, Capability
 from slimkit.recipe.accuracy_aware import search
-from slimkit.recipe.ptq_problem import PtqProblem
+from slimkit.recipe.ptq_problem import PtqProblem, suitable_methods
 from slimkit.recipe.svg_bars import paired_bars
 
 IMAGES = random(5, 24, 3, 8, 8)
@@ -171,9 +171,9 @@ def test_settings_and_float_layers_become_tables():
     assert problem.reference() == {"top1": 1.0}
     plain = problem.quantize(problem.config, [])
     assert problem.rank(plain, 60.0)[0] == "c3"
-    mixed = problem.quantize(problem.config.model_copy(update={"algo": "mse"}), ["c3", "c1"])
+    mixed = problem.quantize(problem.config.model_copy(update={"algo": "KL"}), ["c3", "c1"])
     assert [op.output for op in mixed.quantized["paddle"].table.ops] == ["c2", "m"]
-    assert mixed.config.algo == "mse"
+    assert mixed.config.algo == "KL"
     again = post_training_quantize(_model(), [{"x": IMAGES[:12]}, {"x": IMAGES[12:]}], config=mixed.config)
     assert again.quantized["paddle"].table.to_dict() == mixed.quantized["paddle"].table.to_dict()
 
@@ -194,11 +194,22 @@ def _parts(quantized: Quantized) -> tuple:
     return quantized.model, quantized.table
 
 
+def test_zero_points_are_tried_only_where_they_change_something(monkeypatch: pytest.MonkeyPatch):
+    def names(**config: Any) -> set:
+        result = post_training_quantize(_model(), [{"x": IMAGES}], config=PtqConfig(**config))
+        return {"symmetric", "affine"} & {method.name for method in suitable_methods(result)}
+
+    assert names() == set()
+    row = Capability("paddle", weight_ops=("conv2d",), affine_activations=True)
+    monkeypatch.setitem(CAPABILITIES, "paddle", row)
+    assert names() == {"symmetric"} and names(affine=False) == {"affine"}
+
+
 def test_the_key_is_that_of_model_settings_and_data():
     keys = {
         _problem(True).key,
         _problem(False).key,
-        _problem(True, PtqConfig(algo="mse")).key,
+        _problem(True, PtqConfig(algo="KL")).key,
         _problem(True, about="other data").key,
     }
     assert len(keys) == 4 and _problem(True).key in keys
