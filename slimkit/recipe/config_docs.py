@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from slimkit.recipe import ptq_report
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_messages import section_of
+from slimkit.recipe.ptq_schema import PtqRecipe
 from slimkit.recipe.run_report import (
     SCHEMA_VERSION,
     Curves,
@@ -72,6 +73,14 @@ for result in report.results:
 ```
 """
 
+_PTQ_CONFIG_HEAD = """\
+# Config of `slimkit ptq`
+
+`slimkit ptq -c FILE` reads a YAML file of these keys; flags of the command line overrule it, and so does
+`-o key=value`. This page is written by `python tools/gen_config_docs.py` from the schema. What the rules for files are
+(unknown keys, types, `base`) is in [config.md](config.md).
+"""
+
 _REPORT_PARTS = (RunReport, RuntimeResult, LayerResult, Histogram, SkippedOp, Curves)
 _PTQ_PARTS = (
     ptq_report.PtqRunReport,
@@ -99,6 +108,19 @@ def render_config_docs() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+def render_ptq_config_docs() -> str:
+    """Returns the description of the config of ``slimkit ptq`` as Markdown."""
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    sections: List[str] = []
+    for name, field in PtqRecipe.model_fields.items():
+        nested = section_of(field.annotation)
+        if nested is None:
+            rows.append(f"| `{name}` | {_type(field)} | {_default(field, None)} | {_meaning(field)} |")
+        else:
+            sections += _section(name, field, 2)
+    return "\n".join([_PTQ_CONFIG_HEAD, *rows, "", *sections]).rstrip() + "\n"
+
+
 def render_report_docs() -> str:
     """Returns the description of ``report.json`` as Markdown."""
     return _report_docs(_REPORT_HEAD.format(version=SCHEMA_VERSION), _REPORT_PARTS)
@@ -122,6 +144,7 @@ def _report_docs(head: str, schema: Sequence[Type[BaseModel]]) -> str:
 #: File in docs/ -> what it must hold.
 PAGES = {
     "config.md": render_config_docs,
+    "ptq_config.md": render_ptq_config_docs,
     "report.md": render_report_docs,
     "ptq_report.md": render_ptq_report_docs,
 }
