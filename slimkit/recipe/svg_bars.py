@@ -53,9 +53,9 @@ def paired_bars(
         x = left + (index + 0.5) * step
         tip = f"{name}: {_text(first)} alone, {_text(second)} with everything quantized"
         parts.append(f"<g><title>{escape(tip)}</title>")
-        for css, value, part in (("bar", first, 1.0), ("bar-b", second, 0.5)):
-            if value is not None and math.isfinite(value):
-                a, b = sorted((sy(0.0), sy(value)))
+        for css, height_of, part in (("bar", first, 1.0), ("bar-b", second, 0.5)):
+            if height_of is not None and math.isfinite(height_of):
+                a, b = sorted((sy(0.0), sy(height_of)))
                 parts.append(
                     f'<rect class="{css}" x="{x - bar * part / 2:.1f}" width="{bar * part:.1f}" y="{a:.1f}" '
                     f'height="{max(0.5, b - a):.1f}"/>'
