@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Optional, Union
 
 from slimkit.errors import ConfigError, RuntimeUnavailableError, nearest
 from slimkit.quant.quantized import Quantized
+from slimkit.quant.table import QuantTable
 
 __all__ = ["EXPORTERS", "Exporter", "export_for", "exporter", "files_of"]
 
@@ -32,9 +33,30 @@ def _paddle(fmt: str, runtime: Optional[str]) -> Callable[[Quantized, Path], Pat
     def write(quantized: Quantized, prefix: Path) -> Path:
         from slimkit.quant.export import export_program
 
-        return export_program(quantized.model, quantized.table, fmt, runtime=runtime).save(prefix)
+        table = _for_onednn(quantized) if runtime == "onednn" else quantized.table
+        return export_program(quantized.model, table, fmt, runtime=runtime).save(prefix)
 
     return write
+
+
+def _for_onednn(quantized: Quantized) -> QuantTable:
+    """Without the activation grids that its int8 computes wrongly, which models quantized for any runtime have: those
+    of products over more than rows, whose weights stay stored as integers, and of two activations."""
+    from slimkit.ir.graph import Graph
+    from slimkit.ir.guards import legacy_ir
+    from slimkit.quant.onednn_conditions import both_computed, no_matrix_of_rows
+
+    table = quantized.table
+    with legacy_ir():
+        graph = Graph(quantized.model.program)
+    ops = [op for part in graph.all_graphs() for op in part.ops()]
+    wrong = {op.outputs[0].name for op in ops if no_matrix_of_rows(op) or both_computed(op)}
+    rows = []
+    for row in table.ops:
+        weights = {slot: key for slot, key in row.inputs.items() if table.params[key].is_weight}
+        kept = replace(row, inputs=weights) if row.output in wrong else row
+        rows += [kept] if kept.inputs else []
+    return QuantTable(table.params, rows, table.skipped)
 
 
 def _onnx(quantized: Quantized, prefix: Path) -> Path:

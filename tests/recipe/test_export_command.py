@@ -6,11 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from small_programs import Net, random
 
 from slimkit.cli import main
+from slimkit.deploy import paddle_inference
 from slimkit.deploy.lite import X86
 from slimkit.errors import ConfigError, RuntimeUnavailableError
 from slimkit.ir import Model
+from slimkit.quant import export_program, post_training_quantize
 from slimkit.quant.load_quantized import is_quantized, load_quantized
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantTable
@@ -28,6 +31,20 @@ def test_paddle_forms(peers, reference, tmp_path, name):
         model = Model.load(written)
         assert any(op.startswith(marks) for op in model.op_counts())
         np.testing.assert_allclose(model.run([reference["x"]])[0], reference[name], atol=2e-6)
+
+
+def test_paddle_int8_of_a_product_over_more_than_rows(tmp_path):
+    """Its int8 reads the weight scales along the wrong axis: the weight stays integers, the activation float."""
+    net, x = Net(), random(1, 2, 6, 8)
+    weight = random(2, 8, 12) * np.exp(random(3, 12))
+    net.linear(net.relu(net.data("x", [-1, 6, 8]), "a"), weight, "y", trans_x=False, trans_y=False)
+    net.add("y", net.param("b", random(4, 12)), "z")
+    made = post_training_quantize(net.model(["x"], ["z"]), [{"x": x}], ("paddle-onnx",)).quantized["paddle-onnx"]
+    written = export_for("paddle", made, tmp_path)
+    ((found,),) = paddle_inference.run(written, [[x]], int8=True)
+    (wanted,) = export_program(made.model, made.table).run([x])
+    assert np.linalg.norm(found - wanted) < 0.02 * np.linalg.norm(wanted)
+    assert Model.load(written).params["y.w"].dtype == np.int8
 
 
 def test_onnx(peers, reference, tmp_path):
