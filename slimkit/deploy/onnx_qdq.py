@@ -14,7 +14,7 @@ import numpy as np
 from slimkit.deploy.onnx_graph import OnnxGraph
 from slimkit.deploy.onnx_program import Mark
 from slimkit.deploy.onnx_simplify import attribute, find_marks
-from slimkit.deploy.onnx_weights import TINY, write_biases, write_weight
+from slimkit.deploy.onnx_weights import TINY, fold_stretching, write_biases, write_weight
 from slimkit.errors import ModelError
 from slimkit.quant.table import QuantParams, QuantTable
 
@@ -49,6 +49,7 @@ def write_grids(graph: OnnxGraph, table: QuantTable, marks: Sequence[Mark]) -> N
     for mark in in_order:
         if table.params[mark.key].is_weight:
             write_weight(graph, nodes[mark.number], table.params[mark.key])
+    fold_stretching(graph)
     write_biases(graph)
     for node in list(graph.nodes):
         if node.op_type == "GlobalAveragePool":

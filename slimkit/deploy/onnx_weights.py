@@ -17,7 +17,7 @@ from slimkit.errors import ModelError
 from slimkit.quant.passes.freeze_weights import weight_integers
 from slimkit.quant.table import QuantParams
 
-__all__ = ["TINY", "runs_in_integers", "write_biases", "write_weight"]
+__all__ = ["TINY", "fold_stretching", "runs_in_integers", "write_biases", "write_weight"]
 
 #: Ops that only move a weight's numbers; they are computed here, on the integers.
 LAYOUT = ("Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Flatten")
@@ -133,6 +133,28 @@ def _axis(channel: np.ndarray, params: QuantParams) -> Optional[int]:
         f"The weight '{params.tensor}' is reshaped in the ONNX model so that its channels no longer lie along one "
         "axis; quantize it with one scale (weight_quantize_type: abs_max)."
     )
+
+
+def fold_stretching(graph: OnnxGraph) -> None:
+    """A multiplication of channels in front of a depthwise convolution that is computed in float, into its weight.
+
+    Such multiplications make ranges of channels equal for the sake of a grid, which this convolution has not.
+    """
+    for conv in [n for n in graph.nodes if n.op_type == "Conv" and not runs_in_integers(graph, n)]:
+        mul, weight = (graph.producers.get(name) for name in conv.input[:2])
+        if mul is None or weight is None or (mul.op_type, weight.op_type) != ("Mul", "Mul"):
+            continue
+        step = graph.constants.get(weight.input[1])
+        name = next((n for n in mul.input if n in graph.constants), None)
+        channels = attribute(conv, "group", 1)
+        if step is None or name is None or channels < 2 or step.shape != (channels, 1, 1, 1):
+            continue
+        factor = graph.constants[name]
+        alone = len(graph.readers[mul.output[0]]) == len(graph.readers[weight.output[0]]) == 1
+        if alone and mul.output[0] not in graph.results and factor.shape == (1, channels, 1, 1):
+            new = graph.add_constant(f"{weight.input[1]}/m", step * factor.reshape(step.shape))
+            graph.read_instead(weight, weight.input[1], new)
+            graph.read_instead(conv, mul.output[0], next(n for n in mul.input if n != name))
 
 
 def write_biases(graph: OnnxGraph) -> None:

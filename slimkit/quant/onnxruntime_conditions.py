@@ -41,7 +41,7 @@ def first_before_floats(op: GraphOp) -> Optional[str]:
     much: its channels differ most in range. On PP-OCRv4's det that one grid costs more than all others together.
     """
     weight = op.input_var("Filter") if op.type == "conv2d" else None
-    if weight is None or weight.shape[1] > FEW_CHANNELS or _to_integers(op.outputs[0]):
+    if weight is None or weight.shape[1] > FEW_CHANNELS or max(weight.shape[2:]) == 1 or _to_integers(op.outputs[0]):
         return None
     return "the convolution of the image before a float op is as fast in float, and its result is hard to quantize"
 
@@ -51,16 +51,21 @@ def _from_integers(var: GraphVar) -> bool:
     while var.producer is not None and var.producer.type in FUSED:
         inputs = [v for v in var.producer.inputs if not v.persistable]
         if len(inputs) != 1:
-            return True  # a residual sum, which is computed on integers
+            return len(inputs) > 1  # a residual sum, which is computed on integers
         var = inputs[0]
     return var.producer is not None and var.producer.type in (*CONVOLUTIONS, "pool2d")
 
 
 def _to_integers(var: GraphVar) -> bool:
-    """Whether an integer convolution reads the tensor, behind ops that are fused with the one before, or a pool."""
-    while len(var.consumers) == 1 and var.consumers[0].type in (*FUSED, "pool2d"):
+    """Whether an integer op reads the tensor, behind ops that are fused with the one before, or a pool."""
+    while len(var.consumers) == 1 and var.consumers[0].type in (*FUSED, "pool2d") and not _residual(var.consumers[0]):
         var = var.consumers[0].outputs[0]
     return any(
-        op.type == "conv2d" or (op.type == "depthwise_conv2d" and depthwise_among_floats(op) is None)
+        op.type == "conv2d" or _residual(op) or (op.type == "depthwise_conv2d" and depthwise_among_floats(op) is None)
         for op in var.consumers
     )
+
+
+def _residual(op: GraphOp) -> bool:
+    """A sum of two activations, which is computed on integers."""
+    return op.type == "elementwise_add" and sum(not v.persistable for v in op.inputs) > 1

@@ -117,6 +117,21 @@ def test_dead_channel_keeps_its_bias(tmp_path):
         np.testing.assert_allclose(_run(path, feed, mode)[0][:, 1:3], reference[:, 1:3], atol=0.6 * 6 / 255)
 
 
+def test_stretched_channels_in_front_of_a_float_depthwise_convolution_cost_nothing(tmp_path):
+    net = Net()
+    net.data("x", [-1, 4, 6, 6])
+    stretch = net.param("s", np.array([1, 2, 4, 8], "float32").reshape(1, 4, 1, 1))
+    net.op("elementwise_mul", {"Out": "wide"}, {"axis": -1}, X="x", Y=stretch)
+    net.conv("wide", random(0, 4, 1, 3, 3), "out", "depthwise_conv2d", groups=4)
+    model, table = net.model(["x"], ["out"]), QuantTable()
+    table.add(weight("out.w", model.params["out.w"], 0))
+    table.ops.append(QuantizedOp("depthwise_conv2d", "out", {"Filter": "out.w"}))
+    path, feed = export_onnx(model, table, tmp_path / "m"), random(1, 2, 4, 6, 6)
+    reference = export_program(model, table, "onnx").run([feed])[0]
+    np.testing.assert_allclose(_run(path, feed)[0], reference, rtol=1e-5, atol=1e-5)
+    assert describe_onnx(path).ops == {"Conv": 1, "Cast": 1, "Mul": 1}
+
+
 def _one_conv():
     net = Net()
     net.data("x", [-1, 3, 6, 6])
