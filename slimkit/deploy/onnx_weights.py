@@ -152,9 +152,20 @@ def fold_stretching(graph: OnnxGraph) -> None:
         factor = graph.constants[name]
         alone = len(graph.readers[mul.output[0]]) == len(graph.readers[weight.output[0]]) == 1
         if alone and mul.output[0] not in graph.results and factor.shape == (1, channels, 1, 1):
-            new = graph.add_constant(f"{weight.input[1]}/m", step * factor.reshape(step.shape))
-            graph.read_instead(weight, weight.input[1], new)
             graph.read_instead(conv, mul.output[0], next(n for n in mul.input if n != name))
+            _restep(graph, conv, weight, step * factor.reshape(step.shape))
+
+
+def _restep(graph: OnnxGraph, conv: Any, weight: Any, step: np.ndarray) -> None:
+    """Gives a stored weight other steps; where the convolution is an integer one now, by a DequantizeLinear."""
+    cast = graph.producers.get(weight.input[0])
+    if not runs_in_integers(graph, conv) or cast is None or cast.op_type != "Cast":
+        graph.read_instead(weight, weight.input[1], graph.add_constant(f"{weight.input[1]}/m", step))
+        return
+    stored, zeros = cast.input[0], np.zeros(step.size, np.int8)
+    names = [stored, graph.add_constant(f"{weight.input[1]}/m", step.reshape(-1)), _zeros(graph, stored, zeros)]
+    made = graph.add_node("DequantizeLinear", names, graph.fresh(f"{stored}/d"), before=conv, axis=0)
+    graph.read_instead(conv, weight.output[0], made.output[0])
 
 
 def write_biases(graph: OnnxGraph) -> None:

@@ -112,9 +112,7 @@ class QuantConfig(_Section):
         names = allowed.get(info.field_name, ("int8",))
         if value not in names:
             close = nearest(value, names)
-            raise ValueError(
-                f"allowed are {', '.join(names)}" + (f"; did you mean '{close}'?" if close else "")
-            )
+            raise ValueError(f"allowed are {', '.join(names)}" + (f"; did you mean '{close}'?" if close else ""))
         return value
 
     @field_validator("deploy_backend")

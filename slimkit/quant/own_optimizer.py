@@ -52,9 +52,7 @@ def attach_optimizer(
             var = graph.var(name)
             block.create_var(name=name, shape=list(var.shape), dtype="float32", persistable=True)
             parameter = promote_to_parameter(block, name, trainable=True)
-            pairs.append(
-                (parameter, block.create_var(name=gradient.name, shape=list(var.shape), dtype="float32"))
-            )
+            pairs.append((parameter, block.create_var(name=gradient.name, shape=list(var.shape), dtype="float32")))
         optimizer = make_optimizer()
         if not isinstance(optimizer, paddle.optimizer.Optimizer):
             raise ConfigError(

@@ -128,13 +128,9 @@ def _window(reduce: str) -> Builder:
         size = site.state(f"window_size@{site.window}", np.full(1, site.window, np.int64))
         graph, version = site.graph, site.graph.new_version
         now = _batch_abs_max(site, x, tail)
-        slot = site.op(
-            "elementwise_mod", site.temp(f"{x.name}@slot{tail}", step), {"axis": -1}, X=step, Y=size
-        )
+        slot = site.op("elementwise_mod", site.temp(f"{x.name}@slot{tail}", step), {"axis": -1}, X=step, Y=size)
         filled = version(ring)
-        graph.insert_op(
-            "scatter", {"X": ring, "Ids": slot, "Updates": now}, {"Out": filled}, {"overwrite": True}
-        )
+        graph.insert_op("scatter", {"X": ring, "Ids": slot, "Updates": now}, {"Out": filled}, {"overwrite": True})
         following = version(step)
         graph.insert_op("increment", {"X": step}, {"Out": following}, {"step": 1.0})
         new_scale = version(scale)
@@ -150,9 +146,7 @@ def _window(reduce: str) -> Builder:
                 "elementwise_min", site.temp(f"{x.name}@seen{tail}", step), {"axis": -1}, X=following, Y=size
             )
             count = site.temp(f"{x.name}@count{tail}")
-            graph.insert_op(
-                "cast", {"X": seen}, {"Out": count}, {"in_dtype": int(INT64), "out_dtype": int(FP32)}
-            )
+            graph.insert_op("cast", {"X": seen}, {"Out": count}, {"in_dtype": int(INT64), "out_dtype": int(FP32)})
             graph.insert_op("elementwise_div", {"X": total, "Y": count}, {"Out": new_scale}, {"axis": -1})
         return fixed_scale(site, x, new_scale, bits)
 
@@ -173,18 +167,14 @@ def _affine(site: Site, x: GraphVar, low: GraphVar, high: GraphVar, bits: int, a
     low0 = site.op("clip", temp("low0"), {"min": -3e38, "max": 0.0}, X=low)
     high0 = site.op("clip", temp("high0"), {"min": 0.0, "max": 3e38}, X=high)
     span = site.op("elementwise_sub", temp("span"), {"axis": -1}, X=high0, Y=low0)
-    width = site.op(
-        "scale", temp("width"), {"scale": 1.0, "bias": AFFINE_EPSILON, "bias_after_scale": True}, X=span
-    )
+    width = site.op("scale", temp("width"), {"scale": 1.0, "bias": AFFINE_EPSILON, "bias_after_scale": True}, X=span)
     step = site.op("elementwise_div", temp("quant_step"), {"axis": -1}, X=width, Y=levels)
     ratio = site.op("elementwise_div", temp("ratio"), {"axis": -1}, X=low0, Y=step)
     minus_zero = site.op("round", temp("minus_zero"), X=ratio)
     return affine_grid(site, x, step, minus_zero, bits, axis)
 
 
-def affine_grid(
-    site: Site, x: GraphVar, step: GraphVar, minus_zero: GraphVar, bits: int, axis: int = -1
-) -> GraphVar:
+def affine_grid(site: Site, x: GraphVar, step: GraphVar, minus_zero: GraphVar, bits: int, axis: int = -1) -> GraphVar:
     """``(clip(round(x / step) + zero, 0, 2**bits - 1) - zero) * step``.
 
     Args:
@@ -249,9 +239,7 @@ def moving_average_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> Gra
     """The affine grid of the moving averages of min and max."""
     tail = suffix(bits)
     names = ("low", "high")
-    ends = [
-        site.state(f"{x.name}@{n}{tail}", np.full(1, v, np.float32)) for n, v in zip(names, (-0.001, 0.001))
-    ]
+    ends = [site.state(f"{x.name}@{n}{tail}", np.full(1, v, np.float32)) for n, v in zip(names, (-0.001, 0.001))]
     if not site.training:
         return _affine(site, x, ends[0], ends[1], bits)
     version = site.graph.new_version
@@ -262,15 +250,11 @@ def moving_average_min_max(site: Site, x: GraphVar, bits: int, axis: int) -> Gra
     moved = []
     for name, end, now in zip(names, ends, _range_of(site, x, bits, None)):
         accum = site.state(f"{x.name}@{name}_accum{tail}", np.zeros(1, np.float32))
-        decayed = site.op(
-            "scale", site.temp(f"{x.name}@{name}_decayed{tail}"), {"scale": site.moving_rate}, X=accum
-        )
+        decayed = site.op("scale", site.temp(f"{x.name}@{name}_decayed{tail}"), {"scale": site.moving_rate}, X=accum)
         new_accum = version(accum)
         site.graph.insert_op("elementwise_add", {"X": decayed, "Y": now}, {"Out": new_accum}, {"axis": -1})
         new_end = version(end)
-        site.graph.insert_op(
-            "elementwise_div", {"X": new_accum, "Y": new_state}, {"Out": new_end}, {"axis": -1}
-        )
+        site.graph.insert_op("elementwise_div", {"X": new_accum, "Y": new_state}, {"Out": new_end}, {"axis": -1})
         moved.append(new_end)
     return _affine(site, x, moved[0], moved[1], bits)
 

@@ -157,9 +157,7 @@ class UserFunctions:
             gradients = paddle.static.gradients([out], [block.vars[x], *trainable], [target])
         traced.gradient_in = target.name
         traced.gradient_out = gradients[0].name if gradients[0] is not None else ""
-        traced.parameter_gradients = {
-            p.name: g.name for p, g in zip(trainable, gradients[1:]) if g is not None
-        }
+        traced.parameter_gradients = {p.name: g.name for p, g in zip(trainable, gradients[1:]) if g is not None}
         return traced
 
     # ---------------------------------------------------------------- graft

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from slimkit.deploy.size import model_size
-from slimkit.errors import ConfigError, DataError, SlimkitError
+from slimkit.errors import ConfigError, SlimkitError
 from slimkit.ir.model import Model
 from slimkit.quant.ptq import PtqResult, post_training_quantize
 from slimkit.recipe.data.real_models import model_path
@@ -148,11 +148,6 @@ def _search(run: PtqRun, result: PtqResult) -> PtqResult:
     """Tries methods and float layers until the accuracy holds; see ``accuracy_aware``."""
     from slimkit.recipe.ptq_search import search_settings
 
-    if not run.evaluation.labelled:
-        raise DataError(
-            f"{run.evaluation.where} has no labels, so an accuracy cannot be kept; give labelled data (--eval-data) or "
-            "leave --max-drop out."
-        )
     start = time.perf_counter()
     found = search_settings(run, result)
     run.seconds["search"] = time.perf_counter() - start

@@ -132,6 +132,28 @@ def test_stretched_channels_in_front_of_a_float_depthwise_convolution_cost_nothi
     assert describe_onnx(path).ops == {"Conv": 1, "Cast": 1, "Mul": 1}
 
 
+def test_a_stretched_depthwise_convolution_between_grids_is_an_integer_one(tmp_path):
+    net = Net()
+    net.data("x", [-1, 4, 6, 6])
+    stretch = net.param("s", np.array([1, 2, 4, 8], "float32").reshape(1, 4, 1, 1))
+    net.op("elementwise_mul", {"Out": "wide"}, {"axis": -1}, X="x", Y=stretch)
+    net.relu(net.conv("wide", random(0, 4, 1, 3, 3, size=0.1), "c", "depthwise_conv2d", groups=4), "r")
+    net.conv("r", random(1, 5, 4, 3, 3, size=0.1), "out")
+    model, table = net.model(["x"], ["out"]), QuantTable()
+    for params in (activation("x", -3, 3, affine=True), activation("r", 0, 8, affine=True)):
+        table.add(params)
+    for name in ("c.w", "out.w"):
+        table.add(weight(name, model.params[name], 0))
+    rows = [("elementwise_mul", "wide", {"X": "x"}), ("depthwise_conv2d", "c", {"Filter": "c.w"})]
+    rows.append(("conv2d", "out", {"Input": "r", "Filter": "out.w"}))
+    table.ops += [QuantizedOp(*row) for row in rows]
+    path, feed = export_onnx(model, table, tmp_path / "m"), random(1, 2, 4, 6, 6)
+    reference = export_program(model, table, "onnx").run([feed])[0]
+    assert np.abs(_run(path, feed)[0] - reference).max() < 0.02
+    assert np.abs(_run(path, feed, "optimized")[0] - reference).max() < 0.02
+    assert [layer.weight for layer in describe_onnx(path).layers] == ["c.w/i", "out.w/i"]
+
+
 def _one_conv():
     net = Net()
     net.data("x", [-1, 3, 6, 6])

@@ -160,9 +160,7 @@ def gradient_of(op: GraphOp, slot: str) -> Optional[GraphVar]:
     return op.output_var(f"{name}@GRAD", int(index or 0))
 
 
-def _rewire_backward(
-    graph: Graph, rewired: List[_Rewired]
-) -> List[Tuple[Graph, GraphOp, str, GraphVar, GraphVar]]:
+def _rewire_backward(graph: Graph, rewired: List[_Rewired]) -> List[Tuple[Graph, GraphOp, str, GraphVar, GraphVar]]:
     """Gradient ops of quantized ops read what the forward op read: the dequantized tensors.
 
     A gradient op belongs to the forward op whose output's gradient it reads.

@@ -91,11 +91,7 @@ class Pact:
                 continue
             latest = graph.var(alpha.name)
             parts.setdefault(alpha.name, []).append(self._backward(graph, op, out, before, after, latest))
-        return (
-            {name: self._total(graph, name, items) for name, items in parts.items()}
-            if graph is not None
-            else {}
-        )
+        return {name: self._total(graph, name, items) for name, items in parts.items()} if graph is not None else {}
 
     @staticmethod
     def _backward(
