@@ -111,16 +111,25 @@ def _layers(graph: Any) -> List[OnnxLayer]:
     for node in graph.node:
         if node.op_type in PRODUCTS:
             x, w = makers.get(node.input[0]), makers.get(node.input[1])
-            stored = w.input[0] if w is not None and w.op_type == "DequantizeLinear" else None
+            stored = _stored(w, makers)
             weight = stored if stored in constants else node.input[1] if node.input[1] in constants else None
             scheme = None
             if w is not None and stored in constants:
                 scale = constants.get(w.input[1])
-                scheme = "per channel" if scale is not None and len(scale.dims) == 1 else "per tensor"
+                scheme = "per channel" if scale is not None and any(d > 1 for d in scale.dims) else "per tensor"
             bits = _bits(constants[stored].data_type) if stored in constants else None
             on_grid = _on_grid(node.output[0], readers)
             layers.append(OnnxLayer(node.op_type, weight, _activation_bits(x, constants), bits, scheme, on_grid))
     return layers
+
+
+def _stored(maker: Any, makers: Dict[str, Any]) -> Optional[str]:
+    """The integers behind a DequantizeLinear, or behind the Cast, Sub and Mul of a weight that is only stored so."""
+    if maker is not None and maker.op_type == "Mul":
+        while maker is not None and maker.op_type in ("Mul", "Sub"):
+            maker = makers.get(maker.input[0])
+        return maker.input[0] if maker is not None and maker.op_type == "Cast" else None
+    return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else None
 
 
 def _bits(data_type: int) -> Optional[int]:

@@ -151,7 +151,12 @@ def test_a_stretched_depthwise_convolution_between_grids_is_an_integer_one(tmp_p
     reference = export_program(model, table, "onnx").run([feed])[0]
     assert np.abs(_run(path, feed)[0] - reference).max() < 0.02
     assert np.abs(_run(path, feed, "optimized")[0] - reference).max() < 0.02
-    assert [layer.weight for layer in describe_onnx(path).layers] == ["c.w/i", "out.w/i"]
+    first, second = describe_onnx(path).layers
+    assert (first.weight, first.activation_bits, first.result_on_grid) == ("c.w/i", 8, True)
+    assert (second.weight, second.weight_bits, second.weight_scheme) == ("out.w/i", 8, "per channel")
+    found = onnx_runtime.executed_precision(path, feed)
+    assert found["primitives"]["QLinearConv"] == {"int8": 1}
+    assert [item["weight"] for item in found["fallback"]] == ["out.w/i"]
 
 
 def _one_conv():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +137,6 @@ def test_a_damaged_model_is_named(folder, tmp_path, capsys):
 def test_a_full_disk_leaves_nothing_half_written(folder, tmp_path, capsys):
     """A limit on the size of files stands for the full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -173,7 +172,8 @@ def test_every_key_has_a_place_in_the_docs():
 
 def test_the_table_of_a_run_can_be_read_by_export(folder, tmp_path):
     assert _ptq(folder, tmp_path / "out", "--no-verify") == 0
-    assert main(["export", str(tmp_path / "out" / "paddle" / "model"), str(tmp_path / "again"), "--to", "paddle-old"]) == 0
+    exported = str(tmp_path / "out" / "paddle" / "model")
+    assert main(["export", exported, str(tmp_path / "again"), "--to", "paddle-old"]) == 0
     x = np.load(folder / "plain.npy")
     one = Model.load(tmp_path / "out" / "paddle" / "model").run([x])[0]
     other = Model.load(tmp_path / "again" / "paddle-old" / "model").run([x])[0]
