@@ -6,15 +6,14 @@ the one whose weights come with slimkit.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Dict
 
-#: Network -> image size and epochs; accuracy is not the point, trained activations are.
+#: Network -> image size and training steps; accuracy is not the point, trained activations are.
 NETWORKS: Dict[str, Any] = {
-    "resnet18": (32, 2),
-    "resnet50": (32, 2),
-    "mobilenet_v1": (32, 3),
-    "mobilenet_v2": (32, 3),
+    "resnet18": (32, 100),
+    "resnet50": (32, 80),
+    "mobilenet_v1": (32, 150),
+    "mobilenet_v2": (32, 150),
     "mobilenet_v3_small": (48, 0),
 }
 
@@ -31,38 +30,44 @@ def trained(name: str) -> str:
     from slimkit.recipe.data.cache import cache_dir
     from slimkit.recipe.weights import embedded_path, load_weights
 
-    size, epochs = NETWORKS[name]
-    folder = cache_dir() / "bench_classifiers" / f"{name}-{size}-{epochs}"
-    target = folder / "model.json"
+    size, steps = NETWORKS[name]
+    target = cache_dir() / "bench_classifiers" / f"{name}-{size}-{steps}" / "model.json"
     if target.is_file():
         return str(target)
-    weights = _train(name, size, epochs, folder) if epochs else embedded_path(name, 1.0)
-    network = networks.build(name, num_classes=10).backbone
-    load_weights(network, weights)
+    paddle.seed(0)
+    network = networks.build(name, num_classes=10)
+    if steps:
+        _train(network, size, steps)
+    else:
+        load_weights(network.backbone, embedded_path(name, 1.0))
     network.eval()
     spec = [paddle.static.InputSpec([None, 3, size, size], "float32", "image")]
-    paddle.jit.save(network, str(folder / "model"), input_spec=spec)
+    paddle.jit.save(network.backbone, str(target.with_suffix("")), input_spec=spec)
     return str(target)
 
 
-def _train(name: str, size: int, epochs: int, folder: Path) -> Path:
-    from rich.console import Console
+def _train(network: Any, size: int, steps: int) -> None:
+    """AdamW with a cosine, on as many batches of 64."""
+    import itertools
 
-    from slimkit.recipe.float_config import FloatConfig
-    from slimkit.recipe.float_training import train_float
+    import paddle
+
+    from slimkit.recipe.data import build_datasets
+    from slimkit.recipe.data.fashion_mnist import CLASS_NAMES
+    from slimkit.recipe.schema_data import DataSection
+    from slimkit.recipe.small_maps import fast_small_maps
     from slimkit.schema import build
 
-    settings = {
-        "run": {"output": str(folder), "seed": 0},
-        "network": {"name": name, "num_classes": 10},
-        "data": {"kind": "fashion_mnist", "image_size": size, "batch_size": 64},
-        "train": {
-            "epochs": epochs,
-            "ema": 0.98,
-            "evaluate_epochs": epochs,
-            "optimizer": {"name": "AdamW", "weight_decay": 0.05},
-            "lr": {"schedule": "cosine", "base": 0.002},
-        },
-    }
-    train_float(build(FloatConfig, settings, "benchmark config"), console=Console(stderr=True))
-    return folder / "weights.npz"
+    section = build(DataSection, {"kind": "fashion_mnist", "image_size": size, "batch_size": 64}, "benchmark")
+    data = build_datasets(section.model_dump(), num_classes=len(CLASS_NAMES), seed=0)[0]
+    rate = paddle.optimizer.lr.CosineAnnealingDecay(0.002, steps)
+    optimizer = paddle.optimizer.AdamW(rate, parameters=network.parameters())
+    batches = itertools.chain.from_iterable(data.batches(epoch) for epoch in itertools.count())
+    network.train()
+    with fast_small_maps(network):
+        for batch in itertools.islice(batches, steps):
+            _, loss = network(paddle.to_tensor(batch["image"]), paddle.to_tensor(batch["label"]))
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            rate.step()

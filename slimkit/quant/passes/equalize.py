@@ -25,8 +25,8 @@ from slimkit.quant.site import FP32, set_tensor
 
 __all__ = ["LEAST_GAIN", "Equalize", "equalizable"]
 
-#: Decibels of noise that a multiplication of its own has to save.
-LEAST_GAIN = 6.0
+#: Decibels of noise that a multiplication of its own has to save: two bits for one more op.
+LEAST_GAIN = 12.0
 #: A channel is stretched at most so much: what calibration saw of a quiet channel is not all that it will hold.
 _MOST = 32.0
 _HOMOGENEOUS = ("relu", "leaky_relu")
