@@ -11,7 +11,7 @@ from typing import Any, Dict
 #: Network -> image size and training steps; accuracy is not the point, trained activations are.
 NETWORKS: Dict[str, Any] = {
     "resnet18": (32, 100),
-    "resnet50": (32, 80),
+    "resnet50": (32, 50),
     "mobilenet_v1": (32, 150),
     "mobilenet_v2": (32, 150),
     "mobilenet_v3_small": (48, 0),
