@@ -29,7 +29,7 @@ import ptq_classifiers
 FOLDER = Path(__file__).resolve().parent
 #: Model -> calibration data, evaluation data, and options that bring all pictures to one size.
 PPOCR: Dict[str, Tuple[str, str, Dict[str, int]]] = {
-    "cls": ("rendered:cls:32:1", "rendered:cls:400", {}),
+    "cls": ("rendered:cls:32:1", "rendered:cls:1000", {}),
     "rec": ("rendered:rec:32:1", "rendered:rec:300", {"width": 320, "max_width": 320}),
     "det": ("rendered:det:8:1", "rendered:det:60", {"size": 640}),
 }

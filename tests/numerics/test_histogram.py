@@ -5,17 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slimkit.errors import NumericsError
-from slimkit.numerics.histogram import BLOCK, AbsHistogram
+from slimkit.numerics.histogram import BLOCK, MIN_EXPONENT, AbsHistogram
 
 #: Whole numbers on many scales: edges and powers of two are hit often.
 numbers = st.one_of(st.floats(-1e4, 1e4, width=32), st.integers(-20, 20).map(lambda e: float(2.0**e)), st.just(0.0))
 arrays = hnp.arrays(np.float32, st.integers(1, 20), elements=numbers)
 batches = st.lists(arrays, min_size=1, max_size=6)
+
+
+TINY = [np.array([1.1754944e-38], np.float32)]
 
 
 def filled(parts, bins=16):
@@ -34,13 +37,16 @@ def same(a, b):
 
 
 @given(batches)
+@example(TINY)
 def test_counts_are_numpys(parts):
     histogram = filled(parts)
     values = np.abs(np.concatenate(parts)).astype(np.float64)
     if values.max() == 0:
         assert histogram.counts[0] == values.size and histogram.limit == 0
         return
-    assert histogram.limit / 2 <= values.max() < histogram.limit
+    smallest = 2.0**MIN_EXPONENT  # of a range: the values may be smaller still
+    assert values.max() < histogram.limit
+    assert histogram.limit / 2 <= values.max() or histogram.limit == smallest
     expected = np.histogram(values, 16, (0, histogram.limit))[0]
     assert histogram.counts.tolist() == expected.tolist()
     assert histogram.total == values.size and histogram.abs_max == values.max()
