@@ -19,6 +19,7 @@ __all__ = [
     "TrainingError",
     "TranslationError",
     "nearest",
+    "suggestion",
 ]
 
 
@@ -62,3 +63,9 @@ def nearest(name: str, allowed: Iterable[str]) -> Optional[str]:
     """Returns the allowed name closest to ``name``, or None when nothing is close."""
     found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return found[0] if found else None
+
+
+def suggestion(name: str, allowed: Iterable[str]) -> str:
+    """Returns how a sentence about an unknown name ends: ``; did you mean 'paddle'?``, or a full stop."""
+    close = nearest(name, allowed)
+    return f"; did you mean '{close}'?" if close else "."

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from slimkit.deploy.onnx_convert import REMEDY
-from slimkit.deploy.runtime import Latency, latency_of
+from slimkit.deploy.runtime import Latency, bench_models
 from slimkit.deploy.session import Feed, WorkerSession
 from slimkit.errors import ModelError, RuntimeUnavailableError
 
@@ -154,12 +154,9 @@ def bench_together(
     Returns:
         For each model its latency and the raw times (``wall_ms`` per call per round, ``cpu_ms`` per round).
     """
+    timing = {"warmup": warmup, "rounds": rounds, "budget_seconds": budget_seconds}
     with open_session(threads) as session:
-        keys = [f"m{i}" for i in range(len(models))]
-        for key, (model, mode) in zip(keys, models):
-            load(session, key, model, mode)
-        times = session.bench(keys, feed, warmup=warmup, rounds=rounds, budget_seconds=budget_seconds)
-    return [(latency_of(times[key], threads), times[key]) for key in keys]
+        return bench_models(session, load, models, feed, threads, **timing)
 
 
 def executed_precision(

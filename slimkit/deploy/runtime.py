@@ -10,14 +10,14 @@ import importlib
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Union, cast
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple, Union, cast
 
 import numpy as np
 
-from slimkit.deploy.session import Feed
-from slimkit.errors import ConfigError, nearest
+from slimkit.deploy.session import Feed, WorkerSession
+from slimkit.errors import ConfigError, suggestion
 
-__all__ = ["RUNTIMES", "Latency", "Runtime", "RuntimeRow", "get_runtime", "latency_of"]
+__all__ = ["RUNTIMES", "Latency", "Runtime", "RuntimeRow", "bench_models", "get_runtime", "latency_of"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,30 @@ def latency_of(times: Mapping[str, Any], threads: int) -> Latency:
     p10, p50, p90 = np.percentile(calls, [10, 50, 90])
     cpu = statistics.median(times["cpu_ms"])
     return Latency(float(p50), float(p10), float(p90), float(cpu), len(calls), threads)
+
+
+def bench_models(
+    session: WorkerSession, load: Callable[..., Any], models: Sequence[Tuple[Any, str]], feed: Feed, threads: int,
+    **timing: Any,
+) -> List[Tuple[Latency, Dict[str, Any]]]:  # fmt: skip
+    """Loads several models into one worker and times them in alternating rounds, so that noise is fair to all.
+
+    Args:
+        session: the worker.
+        load: (session, key, model, mode) loads one.
+        models: (model, mode) each.
+        feed: one batch.
+        threads: the worker's.
+        timing: ``warmup``, ``rounds``, ``budget_seconds``; see ``WorkerSession.bench``.
+
+    Returns:
+        For each model its latency and the raw times (``wall_ms`` per call per round, ``cpu_ms`` per round).
+    """
+    keys = [f"m{i}" for i in range(len(models))]
+    for key, (model, mode) in zip(keys, models):
+        load(session, key, model, mode)
+    times = session.bench(keys, feed, **timing)
+    return [(latency_of(times[key], threads), times[key]) for key in keys]
 
 
 class Runtime(Protocol):
@@ -102,8 +126,7 @@ def get_runtime(name: str) -> Runtime:
     """
     row = RUNTIMES.get(name)
     if row is None:
-        near = nearest(name, RUNTIMES)
-        meant = f"; did you mean {near!r}?" if near else "."
+        meant = suggestion(name, RUNTIMES)
         raise ConfigError(f"There is no runtime {name!r}; the runtimes are {', '.join(RUNTIMES)}{meant}")
     module, _, attribute = row.where.partition(":")
     found = importlib.import_module(module)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Collection, Dict, Mapping, Optional, Tuple
 
-from slimkit.errors import ConfigError, nearest
+from slimkit.errors import ConfigError, suggestion
 from slimkit.ir.graph import GraphOp
 from slimkit.quant import onednn_conditions as onednn
 from slimkit.quant import onnxruntime_conditions as onnxruntime
@@ -113,7 +113,6 @@ def capability(runtime: str) -> Capability:
     """
     row = CAPABILITIES.get(runtime)
     if row is None:
-        close = nearest(runtime, CAPABILITIES)
-        meant = f"; did you mean '{close}'?" if close else "."
+        meant = suggestion(runtime, CAPABILITIES)
         raise ConfigError(f"There is no runtime '{runtime}'; allowed are {', '.join(CAPABILITIES)}{meant}")
     return row

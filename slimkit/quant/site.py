@@ -10,7 +10,7 @@ from paddle.base import core
 
 from slimkit.ir.graph import Graph, GraphVar
 
-__all__ = ["FP32", "INT64", "Site", "quantized_name", "set_tensor", "suffix"]
+__all__ = ["FP32", "INT64", "Site", "add_parameter", "quantized_name", "set_tensor", "suffix"]
 
 FP32 = core.VarDesc.VarType.FP32
 INT64 = core.VarDesc.VarType.INT64
@@ -19,6 +19,16 @@ INT64 = core.VarDesc.VarType.INT64
 def set_tensor(scope: Any, name: str, value: np.ndarray, place: Any) -> None:
     """Puts an array into a scope variable on a place."""
     scope.var(name).get_tensor().set(np.asarray(value, order="C"), place)  # ascontiguousarray makes [] a [1]
+
+
+def add_parameter(graph: Graph, scope: Any, name: str, value: np.ndarray, place: Any) -> GraphVar:
+    """A new float32 parameter of a graph with its value in the scope; a name in use gets a number."""
+    number, wanted = 1, name
+    while graph.has_var(name):
+        number += 1
+        name = f"{wanted}.{number}"
+    set_tensor(scope, name, np.ascontiguousarray(value, np.float32).reshape(np.shape(value)), place)
+    return graph.create_var(name, np.shape(value), FP32, persistable=True, stop_gradient=True)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, Optional, Union
 
-from slimkit.errors import ConfigError, RuntimeUnavailableError, nearest
+from slimkit.errors import ConfigError, RuntimeUnavailableError, suggestion
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantTable
 
@@ -110,8 +110,7 @@ def exporter(runtime: str) -> Exporter:
     """
     row = EXPORTERS.get(runtime)
     if row is None:
-        close = nearest(runtime, EXPORTERS)
-        meant = f"; did you mean '{close}'?" if close else "."
+        meant = suggestion(runtime, EXPORTERS)
         raise ConfigError(f"There is no runtime '{runtime}' to export to; allowed are {', '.join(EXPORTERS)}{meant}")
     return row
 

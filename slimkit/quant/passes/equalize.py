@@ -21,7 +21,7 @@ import paddle
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.quant.ops import WEIGHT_OPS
 from slimkit.quant.passes.fold_linear import FoldLinear
-from slimkit.quant.site import FP32, set_tensor
+from slimkit.quant.site import FP32, add_parameter
 
 __all__ = ["LEAST_GAIN", "Equalize", "equalizable"]
 
@@ -127,12 +127,7 @@ class Equalize:
         return np.array(self.scope.find_var(name).get_tensor())
 
     def _parameter(self, graph: Graph, name: str, value: np.ndarray) -> GraphVar:
-        number, wanted = 1, name
-        while graph.has_var(name):
-            number += 1
-            name = f"{wanted}.{number}"
-        set_tensor(self.scope, name, np.ascontiguousarray(value, np.float32), self.place)
-        return graph.create_var(name, value.shape, FP32, persistable=True, stop_gradient=True)
+        return add_parameter(graph, self.scope, name, value, self.place)
 
 
 def _input(op: GraphOp) -> Optional[GraphVar]:

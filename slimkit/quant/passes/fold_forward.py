@@ -18,7 +18,7 @@ import paddle
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.quant.ops import WEIGHT_OPS, weight_axis
-from slimkit.quant.site import FP32, set_tensor
+from slimkit.quant.site import FP32, add_parameter
 
 __all__ = ["FoldForward"]
 
@@ -147,12 +147,7 @@ class FoldForward:
         return np.array(held.get_tensor())
 
     def _parameter(self, graph: Graph, name: str, value: np.ndarray) -> GraphVar:
-        number, wanted = 1, name
-        while graph.has_var(name):
-            number += 1
-            name = f"{wanted}.{number}"
-        set_tensor(self.scope, name, np.ascontiguousarray(value, np.float32).reshape(np.shape(value)), self.place)
-        return graph.create_var(name, np.shape(value), FP32, persistable=True, stop_gradient=True)
+        return add_parameter(graph, self.scope, name, value, self.place)
 
 
 def _pads_nothing(op: GraphOp) -> bool:
