@@ -244,3 +244,31 @@ def test_the_program_is_smaller_than_the_plain_export(residual, tmp_path):
     export_program(quantized.model, quantized.table).save(tmp_path / "plain")
     plain, legal = (Path(f"{stem}.pdmodel").stat().st_size for stem in (tmp_path / "plain", prefix))
     assert legal < 0.8 * plain
+
+
+def test_a_scale_op_in_front_of_a_quantizer(tmp_path):
+    """The runtime would give the quantizer's scale to what is behind the factor, a third of its range."""
+    net = Net()
+    net.data("x", [-1, 3, 8, 8])
+    net.relu(net.conv("x", random(1, 4, 3, 3, 3), "a"), "b")
+    net.conv(net.op("scale", {"Out": "c"}, {"scale": 3.0, "bias": 0.0}, X="b"), random(2, 2, 4, 1, 1), "y")
+    assert _real_against_simulated(net, random(3, 4, 3, 8, 8), tmp_path) < 0.02
+
+
+def test_a_square_weight_that_two_layers_share(tmp_path):
+    """Products over three dimensions are float there, their weights integers."""
+    net = Net()
+    net.data("x", [-1, 5, 8])
+    net.relu(net.linear("x", random(1, 8, 8) * np.arange(1, 9, dtype="float32"), "a"), "b")
+    net.op("matmul_v2", {"Out": "y"}, {"trans_x": False, "trans_y": False}, X="b", Y="a.w")
+    assert _real_against_simulated(net, random(3, 4, 5, 8), tmp_path) < 1e-4
+
+
+def _real_against_simulated(net, x, folder):
+    """The relative difference of oneDNN int8 from the simulation."""
+    result = post_training_quantize(net.model(["x"], ["y"]), [{"x": x}])
+    quantized = result.quantized["paddle"]
+    (simulated,) = export_program(quantized.model, quantized.table).run([x])
+    prefix = str(export_program(quantized.model, quantized.table, runtime="onednn").save(folder / "m"))
+    (real,) = paddle_inference.run(prefix, [[x]], int8=True)[0]
+    return _relative(real, simulated)

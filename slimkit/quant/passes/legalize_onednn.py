@@ -14,6 +14,7 @@ from slimkit.ir.graph import Graph
 from slimkit.quant.passes.onednn import (
     fully_connected,
     idle_attributes,
+    own_weights,
     residual_relu,
     shared_zeros,
     short_names,
@@ -43,6 +44,7 @@ class LegalizeOnednn:
         """Edits the graph in place; returns how often each rewrite was made."""
         constants = (self.scope, self.place)
         done = {
+            "square weights unshared": own_weights.rewrite(graph, *constants),
             "fully connected as 1x1 convolution": fully_connected.rewrite(graph, *constants),
             "float weight of conv2d_transpose": transpose_weight.rewrite(graph, *constants),
             "relu behind a signed residual as leaky_relu": residual_relu.rewrite(graph),

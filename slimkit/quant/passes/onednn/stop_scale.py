@@ -1,9 +1,9 @@
 """Rewrite: an ``assign`` where the runtime must not carry a scale across an op that changes the range.
 
-Scales are propagated through pooling, slicing and resizing, backwards too: the scale of an average pool's output is
-given to its input, whose larger values then saturate; and an average pool whose input has a scale gives it to its
-output, which loses its resolution. A quantizer behind a conv2d_transpose, also through its bias and activation, aborts.
-``assign`` stops all of these. A max pool has the range of its input and needs none.
+Scales are propagated through pooling, slicing, resizing and ``scale``, backwards too: the scale of an average pool's
+output is given to its input, whose larger values then saturate; and an average pool whose input has a scale gives it to
+its output, which loses its resolution. A quantizer behind a conv2d_transpose, also through its bias and activation,
+aborts. ``assign`` stops all of these. A max pool has the range of its input and needs none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["rewrite"]
 
 _QUANTIZERS = ("quantize_linear", "fake_quantize_moving_average_abs_max")
 #: Ops across which the runtime carries a scale although they change the range.
-_RANGE_CHANGING = ("slice", "nearest_interp", "nearest_interp_v2", "split")
+_RANGE_CHANGING = ("scale", "slice", "nearest_interp", "nearest_interp_v2", "split")
 _RESHAPING = ("reshape2", "unsqueeze2", "squeeze2", "transpose2")
 #: Ops the runtime fuses into the convolution before them.
 _FUSED_BEHIND = ("batch_norm", "elementwise_add", "relu", "relu6", "hard_swish", "leaky_relu", "sigmoid", "swish")
