@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Union
 
 import numpy as np
 
+from slimkit.deploy.explicit_attributes import explicit_attributes
 from slimkit.deploy.lite_interpreter import find_interpreter
 from slimkit.deploy.model_files import legacy_pair
 from slimkit.deploy.runtime import Latency, latency_of
@@ -121,7 +122,7 @@ def _legalize(stem: str, out: str) -> None:
     """Through slimkit's loader and writer, which puts back what Paddle-Lite needs."""
     from slimkit.ir.model import Model
 
-    Model.load(stem + ".pdmodel").save(out)
+    explicit_attributes(Model.load(stem + ".pdmodel").save(out))
 
 
 def kernels(data: bytes) -> Dict[str, Dict[str, int]]:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Optional
 
+from slimkit.deploy.explicit_attributes import explicit_attributes
 from slimkit.deploy.native_messages import essence
 from slimkit.deploy.session import WorkerSession
 from slimkit.errors import ModelError, RuntimeFailedError, RuntimeUnavailableError
@@ -18,7 +19,6 @@ __all__ = ["OPSET", "can_convert", "converted"]
 
 #: Since 13 DequantizeLinear takes one scale a channel; since 14 there is HardSwish, one op that reads its input once.
 OPSET = 14
-PADDED = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose", "conv3d", "pool2d", "pool3d")
 REMEDY = "pip install 'slimkit[onnx]'"
 
 
@@ -53,7 +53,7 @@ def converted(model: Model, opset: int = OPSET) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
         program = model.save(f"{folder}/model")
-        _explicit_padding(program)
+        explicit_attributes(program)
         out = Path(folder) / "model.onnx"
         with WorkerSession("onnx_worker.py", "paddle2onnx", pin=False) as session:
             files = {"model": str(program), "params": f"{folder}/model.pdiparams"}
@@ -66,24 +66,15 @@ def converted(model: Model, opset: int = OPSET) -> Any:
         return onnx.load(str(out))
 
 
-def _explicit_padding(program: Path) -> None:
-    """Writes out the padding algorithm where a program leaves it at its default: paddle2onnx insists on it."""
-    from paddle.base.proto import framework_pb2
-
-    desc = framework_pb2.ProgramDesc()
-    desc.ParseFromString(program.read_bytes())
-    for op in (op for block in desc.blocks for op in block.ops):
-        if op.type in PADDED and all(attr.name != "padding_algorithm" for attr in op.attrs):
-            op.attrs.add(name="padding_algorithm", type=framework_pb2.STRING, s="EXPLICIT")
-    program.write_bytes(desc.SerializeToString())
-
-
 def _why(log: str, error: str) -> str:
     """One sentence: the ops that cannot be converted, or paddle2onnx's own words."""
     ops = re.findall(r"\[Paddle2ONNX\] (\w+) is not registered in", log)
+    refused = re.findall(r"\[ERROR\]\[Paddle2ONNX\] \[OP: (?:pd_op\.)?(\w+)\] *(.+)", log)
     found = re.search(r"Failed to convert PaddlePaddle model: (.*?)(?:\n\S*\[|\Z)", log, re.S)
     if ops:
         told = f"it has no ONNX form of the op{'s' if len(set(ops)) > 1 else ''} {', '.join(dict.fromkeys(ops))}"
+    elif refused:
+        told = f"{refused[0][0]}: {refused[0][1].strip()}"
     elif found and "params file" in found.group(1):
         told = "it takes models with parameters only, and this one has none"
     else:

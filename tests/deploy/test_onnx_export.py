@@ -204,6 +204,15 @@ def test_op_that_paddle2onnx_does_not_know(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_attribute_that_paddle2onnx_cannot_convert(tmp_path):
+    net = Net()
+    net.data("x", [-1, 6, 6, 3])
+    net.conv("x", np.ones((4, 3, 3, 3), "float32"), "out", data_format="NHWC")
+    with pytest.raises(ModelError, match=r"cannot convert this model: conv2d: .*NHWC[^\n]*; leave it") as told:
+        export_onnx(net.model(["x"], ["out"]), None, tmp_path / "m")
+    assert "SIGABRT" not in str(told.value)
+
+
 def test_missing_package_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_convert.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailableError, match=r"pip install 'slimkit\[onnx\]'"):

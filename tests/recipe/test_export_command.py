@@ -72,6 +72,37 @@ def test_lite(peers, reference, tmp_path):
     assert np.abs(found - reference["post_old"]).max() < 0.05
 
 
+def _file_for_paddle(folder):
+    """A file for oneDNN, with a sum and a pool, whose attributes at their defaults are left out."""
+    net = Net()
+    net.data("x", [-1, 4, 8, 8])
+    net.add(net.conv("x", random(1, 4, 4, 1, 1), "a"), net.conv("x", random(2, 4, 4, 1, 1), "b"), "c")
+    pool = {"pooling_type": "max", "ksize": [2, 2], "strides": [2, 2], "paddings": [0, 0]}
+    net.conv(net.op("pool2d", {"Out": "d"}, pool, X="c"), random(3, 2, 4, 1, 1), "y")
+    feed = random(4, 4, 4, 8, 8)
+    result = post_training_quantize(net.model(["x"], ["y"]), [{"x": feed}], ("paddle",))
+    path = export_for("paddle", result.quantized["paddle"], folder)
+    return path, feed, Model.load(path).run([feed])[0]
+
+
+def test_a_file_for_paddle_goes_to_onnx(tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("paddle2onnx")
+    path, feed, expected = _file_for_paddle(tmp_path / "paddle")
+    session = ort.InferenceSession(str(export_for("onnx", load_quantized(path), tmp_path / "onnx")))
+    assert np.abs(session.run(None, {"x": feed})[0] - expected).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.lite
+def test_a_file_for_paddle_goes_to_lite(tmp_path):
+    if X86.available() is not None:
+        pytest.skip(X86.available())
+    path, feed, expected = _file_for_paddle(tmp_path / "paddle")
+    nb = export_for("lite-x86", load_quantized(path), tmp_path / "lite-x86")
+    ((result,),) = X86.run(nb, [[feed]])
+    assert np.abs(result - expected).max() < 0.1 * np.abs(expected).max()
+
+
 def test_float_models_go_through(peers, reference, tmp_path):
     quantized = Quantized(Model.load(peers / "float"), QuantTable())
     model = Model.load(export_for("paddle", quantized, tmp_path))
