@@ -272,3 +272,13 @@ def _real_against_simulated(net, x, folder):
     prefix = str(export_program(quantized.model, quantized.table, runtime="onednn").save(folder / "m"))
     (real,) = paddle_inference.run(prefix, [[x]], int8=True)[0]
     return _relative(real, simulated)
+
+
+def test_a_float_weight_of_whole_numbers(tmp_path):
+    """The mean of a distribution over 0, 1, 2, ... in the heads of detectors: the runtime took it for integers."""
+    net = Net()
+    net.data("x", [-1, 3, 8, 8])
+    net.conv("x", random(1, 4, 3, 8, 8), "a")
+    net.op("reshape2", {"Out": "b", "XShape": "b.shape"}, {"shape": [-1, 4]}, X="a")
+    net.linear("b", np.arange(4, dtype="float32"), "y", trans_x=False, trans_y=False)
+    assert _real_against_simulated(net, random(3, 4, 3, 8, 8), tmp_path) < 0.02

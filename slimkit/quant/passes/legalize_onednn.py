@@ -20,6 +20,7 @@ from slimkit.quant.passes.onednn import (
     short_names,
     stop_scale,
     transpose_weight,
+    whole_weights,
 )
 
 __all__ = ["LegalizeOnednn"]
@@ -47,6 +48,7 @@ class LegalizeOnednn:
             "square weights unshared": own_weights.rewrite(graph, *constants),
             "fully connected as 1x1 convolution": fully_connected.rewrite(graph, *constants),
             "float weight of conv2d_transpose": transpose_weight.rewrite(graph, *constants),
+            "float weight of whole numbers": whole_weights.rewrite(graph, self.scope),
             "relu behind a signed residual as leaky_relu": residual_relu.rewrite(graph),
             "zero points shared": shared_zeros.rewrite(graph, *constants),
             "scale stopped by assign": stop_scale.rewrite(graph),
