@@ -264,6 +264,18 @@ def test_a_square_weight_that_two_layers_share(tmp_path):
     assert _real_against_simulated(net, random(3, 4, 5, 8), tmp_path) < 1e-4
 
 
+def test_the_bias_of_a_depthwise_conv2d_transpose(tmp_path):
+    """Between other transposed convolutions the runtime failed on a bias of shape (C,)."""
+    net = Net()
+    net.data("x", [-1, 3, 8, 8])
+    net.relu(net.conv("x", random(1, 8, 3, 3, 3), "a"), "b")
+    net.relu(net.conv("b", random(2, 8, 8, 2, 2), "c", "conv2d_transpose"), "d")
+    net.conv("d", random(3, 8, 1, 2, 2), "e", "depthwise_conv2d_transpose", groups=8)
+    net.relu(net.add("e", net.param("f", random(4, 8)), "g", axis=1), "h")
+    net.conv("h", random(5, 8, 8, 2, 2), "y", "conv2d_transpose")
+    assert _real_against_simulated(net, random(6, 4, 3, 8, 8), tmp_path) < 0.02
+
+
 def _real_against_simulated(net, x, folder):
     """The relative difference of oneDNN int8 from the simulation."""
     result = post_training_quantize(net.model(["x"], ["y"]), [{"x": x}])

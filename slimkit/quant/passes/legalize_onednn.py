@@ -19,6 +19,7 @@ from slimkit.quant.passes.onednn import (
     shared_zeros,
     short_names,
     stop_scale,
+    transpose_bias,
     transpose_weight,
     whole_weights,
 )
@@ -48,6 +49,7 @@ class LegalizeOnednn:
             "square weights unshared": own_weights.rewrite(graph, *constants),
             "fully connected as 1x1 convolution": fully_connected.rewrite(graph, *constants),
             "float weight of conv2d_transpose": transpose_weight.rewrite(graph, *constants),
+            "bias of depthwise_conv2d_transpose": transpose_bias.rewrite(graph, *constants),
             "float weight of whole numbers": whole_weights.rewrite(graph, self.scope),
             "relu behind a signed residual as leaky_relu": residual_relu.rewrite(graph),
             "zero points shared": shared_zeros.rewrite(graph, *constants),
