@@ -134,6 +134,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         open_samples(TWO, _save(tmp_path / "d.npy", _images()))
 
 
+def test_no_advice_to_load_unsafely(tmp_path: Path) -> None:
+    """numpy's own message says how to load a file unsafely."""
+    np.save(tmp_path / "objects.npy", np.array([1, "a", None], dtype=object))
+    (tmp_path / "text.npy").write_text("hello")
+    for name in ("objects.npy", "text.npy"):
+        with pytest.raises(DataError, match="holds Python objects or is of another kind") as told:
+            open_samples(IMAGENET, str(tmp_path / name))
+        assert "pickle" not in str(told.value)
+
+
 def test_unknown_task_and_option(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.npy", _images())
     with pytest.raises(ConfigError, match="There is no task clasification; did you mean classification"):

@@ -97,7 +97,10 @@ class ArraySamples(Samples):
         except FileNotFoundError:
             raise DataError(f"{file} does not exist; give a FILE.npy or FILE.npz.") from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{file} is no array file that numpy can read ({error}); write it with np.save.") from None
+            told = str(error)
+            python = "pickle" in told or "Python objects" in told
+            why = "it holds Python objects or is of another kind" if python else told
+            raise DataError(f"{file} is no array file that numpy can read ({why}); write it with np.save.") from None
         names = [spec.name for spec in self._inputs]
         if isinstance(arrays, np.ndarray):
             if len(names) != 1:
