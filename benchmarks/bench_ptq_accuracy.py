@@ -31,7 +31,7 @@ FOLDER = Path(__file__).resolve().parent
 PPOCR: Dict[str, Tuple[str, str, Dict[str, int]]] = {
     "cls": ("rendered:cls:32:1", "rendered:cls:1000", {}),
     "rec": ("rendered:rec:32:1", "rendered:rec:300", {"width": 320, "max_width": 320}),
-    "det": ("rendered:det:8:1", "rendered:det:60", {"size": 640}),
+    "det": ("rendered:det:8:1", "rendered:det:200", {"size": 640}),
 }
 CLASSIFIED = 1000  # test images of Fashion-MNIST
 ORT = ("MinMax", "Percentile", "Entropy")

@@ -173,7 +173,7 @@ def _export(run: PtqRun) -> None:
     run.model.save(run.out / "float" / "model")
     run.exported["float"] = run.out / "float" / "model.pdmodel"
     if "onnx" in run.recipe.to:
-        run.exported["float-onnx"] = export_for("onnx", Quantized(run.model, QuantTable()), run.out / "float")
+        run.exported["float-onnx"] = export_for("onnx", Quantized(run.model, QuantTable()), run.out / "float-onnx")
     for runtime, quantized in run.result.quantized.items():
         main = export_for(runtime, quantized, run.out / runtime)
         quantized.table.save(run.out / runtime / "quant_table.json")
