@@ -30,6 +30,7 @@ examples:
   slimkit quant -c configs/mbv3_pact.yml
   slimkit quant -c configs/mbv3_pact.yml -o train.epochs=4 run.output=output/four
   slimkit quant -c configs/mbv3_pact.yml --resume
+  slimkit ptq inference.json out --data images/ --to paddle,onnx,lite-arm
   slimkit inspect output/mbv3_pact/int8/model
   slimkit convert inference.json out/
 
