@@ -85,12 +85,11 @@ def export(prefix: Union[str, Path], out: Union[str, Path]) -> Path:
     """
     from slimkit.deploy.onnx_export import export_onnx
     from slimkit.ir.model import Model
+    from slimkit.quant.load_quantized import is_quantized, read_quantized
 
     model, table = Model.load(prefix), None
-    if any(kind.startswith("fake_") or kind == "dequantize_linear" for kind in model.op_counts()):
-        from slimkit.quant.load_quantized import load_quantized
-
-        quantized = load_quantized(prefix)
+    if is_quantized(model):
+        quantized = read_quantized(model, str(prefix))
         model, table = quantized.model, quantized.table
     return export_onnx(model, table, out)
 

@@ -22,6 +22,7 @@ from slimkit.ir.model import Model
 from slimkit.numerics.histogram import AbsHistogram
 from slimkit.quant.calibrate import observe, observe_channels
 from slimkit.quant.capabilities import capability
+from slimkit.quant.load_quantized import is_quantized
 from slimkit.quant.passes.equalize import Equalize, equalizable
 from slimkit.quant.passes.factor_gate import FactorGate
 from slimkit.quant.passes.fold_forward import FoldForward
@@ -94,11 +95,10 @@ def prepare(model: Model, config: Optional[PtqConfig] = None) -> Model:
     Raises:
         ModelError: it is quantized already.
     """
-    done = [kind for kind in model.op_counts() if kind.startswith("fake_") or kind == "dequantize_linear"]
-    if done:
+    if is_quantized(model):
         raise ModelError(
-            f"The model is quantized already (it has {done[0]}); `slimkit export` takes it to other runtimes, "
-            "and post-training quantization starts from its float model."
+            "The model is quantized already; `slimkit export` takes it to other runtimes, and post-training "
+            "quantization starts from its float model."
         )
     settings = config or PtqConfig()
     prepared = model.clone(for_test=True, copy_params=True)

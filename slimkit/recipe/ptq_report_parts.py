@@ -10,7 +10,8 @@ from slimkit.deploy.compare import Agreement
 from slimkit.deploy.runtime import RUNTIMES
 from slimkit.deploy.verify_report import VerifyReport, VerifyRow
 from slimkit.numerics.histogram import AbsHistogram
-from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
+from slimkit.quant.analysis.ranges import grid_ends
+from slimkit.quant.table import QuantizedOp, QuantTable
 from slimkit.recipe.ptq_report import (
     Closeness,
     DeployedResult,
@@ -103,15 +104,6 @@ def _layer(op: QuantizedOp, table: QuantTable) -> PlannedLayer:
     )
 
 
-def grid_ends(params: QuantParams) -> Tuple[float, float]:
-    """The lowest and highest value of a per-tensor grid; see ``QuantParams`` for the arithmetic."""
-    scale = float(params.scale[0])
-    if params.symmetric:
-        return -scale, scale
-    step, zero = scale / params.qmax, int(params.zero_point[0])
-    return -zero * step, (params.qmax - zero) * step
-
-
 def tensor_grids(
     tables: Mapping[str, QuantTable], statistics: Mapping[str, AbsHistogram], bins: int = 64
 ) -> List[TensorGrid]:
@@ -125,8 +117,9 @@ def tensor_grids(
     found: Dict[str, Dict[Tuple[float, float, int], List[str]]] = {}
     for runtime, table in tables.items():
         for params in table.activations().values():
-            if params.scale.size == 1 and not params.dynamic:
-                key = (*grid_ends(params), params.bits)
+            ends = grid_ends(params)
+            if params.scale.size == 1 and ends is not None:
+                key = (*ends, params.bits)
                 found.setdefault(params.tensor, {}).setdefault(key, []).append(runtime)
     grids = []
     for tensor, ranges in found.items():

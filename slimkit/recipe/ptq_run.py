@@ -41,14 +41,12 @@ class PtqRun:
     started: float = field(default_factory=time.perf_counter)
     seconds: Dict[str, float] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
-    files: Dict[str, str] = field(default_factory=dict)
 
     model: Any = None
     task: Any = None
     samples: Any = None
     evaluation: Any = None
     result: Any = None
-    float_seconds: Optional[float] = None
     exported: Dict[str, Path] = field(default_factory=dict)
     verified: Any = None
     layers: List[Any] = field(default_factory=list)
@@ -199,15 +197,11 @@ def _verify(run: PtqRun) -> None:
     if "float-onnx" in run.exported:
         floats["onnx"] = run.exported["float-onnx"]
     exported = {name: run.exported[name] for name in recipe.to}
-    plain = next((run.result.quantized[name] for name in recipe.to if name != "onnx"), None)
-    if "paddle" not in exported and plain is not None:
-        exported["paddle"] = export_for("paddle", plain, run.out / "paddle")
-    size = min([*settings.batch_sizes, run.evaluation.batch_size])
     run.screen.begin("running", None)
     run.verified = verify(
         floats,
         exported,
-        run.evaluation.stream(max(size, run.evaluation.batch_size), recipe.eval.images),
+        run.evaluation.stream(limit=recipe.eval.images),
         metric=run.task.metric if run.evaluation.labelled else _NoMetric,
         runtimes=recipe.to,
         batch_sizes=settings.batch_sizes,
@@ -252,7 +246,6 @@ def _report(run: PtqRun) -> PtqRunReport:
         data=run.samples.report(),
         calibration={"batches": result.batches, "samples": result.samples},
         seconds={name: round(value, 3) for name, value in run.seconds.items()},
-        float_seconds=run.float_seconds,
         task=run.task.name,
         headline=verified.metric if verified is not None else None,
         threads=recipe.verify.threads,
