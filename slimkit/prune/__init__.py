@@ -1,0 +1,1 @@
+"""Filter pruning: groups of channels that go together, criteria, sensitivity, targets."""

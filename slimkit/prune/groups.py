@@ -1,0 +1,138 @@
+"""``Group``: channels of a network that can only go together, and what of which parameter goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Mapping, Optional
+
+import numpy as np
+
+from slimkit.errors import ConfigError, suggestion
+
+__all__ = ["OUTPUT", "Group", "Groups", "Member"]
+
+#: Roles of a member: filters that compute the channels, and what goes with them.
+OUTPUT, INPUT, DEPTHWISE, VECTOR = "output", "input", "depthwise", "vector"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one parameter, seen from one group.
+
+    Attributes:
+        parameter: its name.
+        axis: the axis along which it shrinks.
+        units: int, shape [length of the axis]: the unit that each index belongs to; -1 belongs to another group, or stays.
+        role: ``output`` (the filters of a convolution, the columns of a fully connected layer), ``input`` (what reads
+            the channels), ``depthwise`` (one filter a channel), or ``vector`` (bias, batch norm, PReLU, scale).
+        op_type: type of the op that uses it.
+        op_output: the first result of that op.
+    """
+
+    parameter: str
+    axis: int
+    units: np.ndarray
+    role: str
+    op_type: str
+    op_output: str = ""
+
+
+@dataclass
+class Group:
+    """Channels that can only go together.
+
+    Attributes:
+        name: the first parameter, in program order, whose filters compute them.
+        size: number of units; a unit is what goes at once, such as one channel of a residual stage.
+        members: every parameter axis that shrinks with it; several entries of one parameter and axis are possible in
+            no group.
+        refused: why nothing of it can be pruned; None when it can.
+        notes: what to know when pruning it.
+    """
+
+    name: str
+    size: int
+    members: List[Member]
+    refused: Optional[str] = None
+    notes: List[str] = field(default_factory=list)
+
+    @property
+    def producers(self) -> List[Member]:
+        """The members whose filters compute the channels."""
+        return [member for member in self.members if member.role == OUTPUT]
+
+    def __str__(self) -> str:
+        filters = ", ".join(dict.fromkeys(m.parameter for m in self.producers))
+        others = {}
+        for member in self.members:
+            if member.role != OUTPUT:
+                others.setdefault(member.role, []).append(f"{member.parameter}[{member.axis}]")
+        tail = "; ".join(f"{role}: {', '.join(names)}" for role, names in others.items())
+        state = f" stays: {self.refused}" if self.refused else ""
+        return f"{self.name}: {self.size} units of {filters}{state}" + (f"; {tail}" if tail and not state else "")
+
+
+class Groups:
+    """The groups of a network, in program order.
+
+    Args:
+        groups: all of them, the refused ones too.
+        weights: parameters of the network that have filters, prunable or not: name -> what it is used by.
+    """
+
+    def __init__(self, groups: List[Group], weights: Optional[Mapping[str, str]] = None) -> None:
+        self._groups = list(groups)
+        self._by_name = {group.name: group for group in self._groups}
+        self._by_parameter: Dict[str, Group] = {}
+        for group in self._groups:
+            for member in group.producers:
+                self._by_parameter.setdefault(member.parameter, group)
+        for group in self._groups:
+            for member in group.members:
+                if member.role == DEPTHWISE:
+                    self._by_parameter.setdefault(member.parameter, group)
+        self.weights = dict(weights or {})
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __getitem__(self, name: str) -> Group:
+        """The group of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self._by_name:
+            raise ConfigError(f"There is no group '{name}'{suggestion(name, self._by_name)}")
+        return self._by_name[name]
+
+    @property
+    def prunable(self) -> List[Group]:
+        return [group for group in self._groups if group.refused is None]
+
+    @property
+    def refused(self) -> List[Group]:
+        return [group for group in self._groups if group.refused is not None]
+
+    def of(self, parameter: str) -> Group:
+        """The group whose channels a parameter's filters compute.
+
+        Raises:
+            ConfigError: the parameter is unknown or has no filters, or its group cannot be pruned.
+        """
+        group = self._by_parameter.get(parameter)
+        if group is None:
+            raise ConfigError(
+                f"'{parameter}' is no parameter with filters in this network"
+                f"{suggestion(parameter, self._by_parameter)} Those that can be pruned are listed by "
+                "print(slimkit.prune.find_groups(model))."
+            )
+        if group.refused is not None:
+            raise ConfigError(f"'{parameter}' cannot be pruned: {group.refused}")
+        return group
+
+    def __str__(self) -> str:
+        return "\n".join(str(group) for group in self._groups)

@@ -1,0 +1,1 @@
+"""What each op does with channels: one row an op type."""
