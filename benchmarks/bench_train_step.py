@@ -27,7 +27,7 @@ def slimkit_cases() -> Sequence[harness.Case]:
 
     from slimkit.ir import legacy_ir
     from slimkit.quant import quant_aware
-    from slimkit.quant.onednn import prefer_onednn
+    from slimkit.ir.onednn import prefer_onednn
 
     place = paddle.CPUPlace()
 

@@ -10,7 +10,7 @@ import paddle
 
 from slimkit.errors import ModelError, nearest
 
-__all__ = ["Params", "persistable_names"]
+__all__ = ["Params", "persistable_names", "set_tensor"]
 
 
 def persistable_names(program: Any) -> List[str]:
@@ -38,6 +38,10 @@ class Params(MutableMapping):
             return None
         tensor = var.get_tensor()
         return tensor if tensor._is_initialized() else None
+
+    def tensor(self, name: str) -> Any:
+        """The dense tensor in the scope; None when it has no value."""
+        return self._tensor(name)
 
     def _missing(self, name: str) -> KeyError:
         close = nearest(str(name), self._names())
@@ -77,6 +81,11 @@ class Params(MutableMapping):
             and block.var(name).persistable
             and self._tensor(name) is not None
         )
+
+
+def set_tensor(scope: Any, name: str, value: np.ndarray, place: Any) -> None:
+    """Puts an array into a scope variable on a place."""
+    scope.var(name).get_tensor().set(np.asarray(value, order="C"), place)  # ascontiguousarray makes [] a [1]
 
 
 def fill_scope(scope: Any, arrays: Mapping[str, np.ndarray]) -> None:

@@ -9,16 +9,12 @@ import numpy as np
 from paddle.base import core
 
 from slimkit.ir.graph import Graph, GraphVar
+from slimkit.ir.params import set_tensor
 
 __all__ = ["FP32", "INT64", "Site", "add_parameter", "quantized_name", "set_tensor", "suffix"]
 
 FP32 = core.VarDesc.VarType.FP32
 INT64 = core.VarDesc.VarType.INT64
-
-
-def set_tensor(scope: Any, name: str, value: np.ndarray, place: Any) -> None:
-    """Puts an array into a scope variable on a place."""
-    scope.var(name).get_tensor().set(np.asarray(value, order="C"), place)  # ascontiguousarray makes [] a [1]
 
 
 def add_parameter(graph: Graph, scope: Any, name: str, value: np.ndarray, place: Any) -> GraphVar:

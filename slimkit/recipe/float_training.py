@@ -12,7 +12,7 @@ import math
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import paddle
@@ -24,9 +24,9 @@ from slimkit.recipe import networks
 from slimkit.recipe.config import config_hash
 from slimkit.recipe.data import Dataset, build_datasets
 from slimkit.recipe.float_config import FloatConfig
+from slimkit.recipe.float_steps import EagerSteps, OnednnSteps
 from slimkit.recipe.metrics import Accuracy
 from slimkit.recipe.schedule import learning_rate
-from slimkit.recipe.schema import OptimizerSection
 from slimkit.recipe.small_maps import fast_small_maps
 from slimkit.recipe.weights import load_weights, save_weights
 
@@ -50,18 +50,6 @@ class _Average:
         for key, tensor in self._state.items():
             self.values[key] += (1 - keep) * (tensor.numpy() - self.values[key])
         self.step += 1
-
-
-def _optimizer(section: OptimizerSection, parameters: List[paddle.Tensor]) -> paddle.optimizer.Optimizer:
-    """Makes the optimizer; weights of one axis (biases, batch norm) are not decayed."""
-    clip = paddle.nn.ClipGradByGlobalNorm(section.clip_norm) if section.clip_norm else None
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": section.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    extra = {"momentum": section.momentum} if section.name == "Momentum" else {}
-    make = getattr(paddle.optimizer, section.name)
-    return make(learning_rate=0.0, parameters=groups, grad_clip=clip, **extra)
 
 
 def evaluate(network: networks.TrainingNetwork, dataset: Dataset) -> Dict[str, Any]:
@@ -106,6 +94,12 @@ def estimate_batch_norm(network: networks.TrainingNetwork, dataset: Dataset, epo
             network.eval()
 
 
+def _steps(config: FloatConfig, network: networks.TrainingNetwork) -> Union[EagerSteps, OnednnSteps]:
+    if config.train.onednn:
+        return OnednnSteps(network, config.train.optimizer, config.data.image_size, config.run.seed)
+    return EagerSteps(network, config.train.optimizer)
+
+
 class _Run:
     """The state of a float training: everything a checkpoint holds."""
 
@@ -125,7 +119,7 @@ class _Run:
         if section.weights:
             load_weights(self.network.backbone, Path(section.weights), new_head=True)
         self.state = self.network.backbone.state_dict()
-        self.optimizer = _optimizer(config.train.optimizer, self.network.parameters())
+        self.steps = _steps(config, self.network)
         self.average = _Average(self.state, config.train.ema)
         self.epoch = 0
         self.seconds = 0.0
@@ -136,13 +130,8 @@ class _Run:
         paddle.seed(config.run.seed * 1000 + self.epoch)  # dropout; so a resumed run draws the same masks
         self.network.train()
         for step, batch in enumerate(self.train_set.batches(self.epoch), self.epoch * steps):
-            self.optimizer.set_lr(learning_rate(config.train.lr, step, steps, config.train.epochs))
-            _, loss = self.network(paddle.to_tensor(batch["image"]), paddle.to_tensor(batch["label"]))
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.clear_grad()
+            losses.append(self.steps.step(batch, learning_rate(config.train.lr, step, steps, config.train.epochs)))
             self.average.update()
-            losses.append(float(loss))
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
                     f"The loss is {losses[-1]} at step {step}; lower train.lr.base ({config.train.lr.base}) "
@@ -178,7 +167,7 @@ class _Run:
             "network": {key: tensor.numpy() for key, tensor in self.state.items()},
             "average": self.average.values,
             "average_step": self.average.step,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.steps.state_dict(),
         }
         paddle.save(content, str(temporary))
         temporary.replace(self.checkpoint_path())
@@ -198,7 +187,7 @@ class _Run:
         for key, tensor in self.state.items():
             tensor.set_value(content["network"][key])
         self.average.values, self.average.step = content["average"], content["average_step"]
-        self.optimizer.set_state_dict(content["optimizer"])
+        self.steps.load_state_dict(content["optimizer"])
         self.epoch, self.seconds = content["epoch"], content["seconds"]
 
     def write_result(self, command: str) -> Tuple[Path, Dict[str, Any]]:

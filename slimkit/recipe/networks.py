@@ -14,6 +14,7 @@ from paddle.nn import functional as F
 from paddle.vision import models
 
 from slimkit.errors import ConfigError, nearest
+from slimkit.recipe import cifar_resnet
 
 __all__ = ["NETWORKS", "TrainingNetwork", "build", "input_spec"]
 
@@ -34,8 +35,11 @@ NETWORKS: Dict[str, _Row] = {
     "mobilenet_v3_large": _Row(models.mobilenet_v3_large, scales=True),
     "mobilenet_v3_small": _Row(models.mobilenet_v3_small, scales=True),
     "resnet18": _Row(models.resnet18),
+    "resnet20": _Row(cifar_resnet.resnet20, scales=True),
+    "resnet32": _Row(cifar_resnet.resnet32, scales=True),
     "resnet34": _Row(models.resnet34),
     "resnet50": _Row(models.resnet50),
+    "resnet56": _Row(cifar_resnet.resnet56, scales=True),
     "shufflenet_v2_x1_0": _Row(models.shufflenet_v2_x1_0),
     "squeezenet1_1": _Row(models.squeezenet1_1),
     "vgg11": _Row(models.vgg11),

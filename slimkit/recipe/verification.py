@@ -128,7 +128,7 @@ def compare_with_trained(
         The exported file's result, and the trained model's outputs for each batch.
     """
     from slimkit.ir import Model
-    from slimkit.quant.onednn import prefer_onednn
+    from slimkit.ir.onednn import prefer_onednn
     from slimkit.recipe.metrics import Accuracy
 
     exported = Model.load(prefix)
