@@ -109,7 +109,7 @@ def test_greedy_against_a_loop(seed):
 
 def test_ratios_of_one_group():
     ratios = {"c": 0.5, "a": 0.25}
-    with pytest.raises(ConfigError, match=r"'c' and 'a' can only be pruned together, but their ratios are 0.5 and 0.25"):
+    with pytest.raises(ConfigError, match=r"'c' and 'a' can only be pruned together, .* ratios are 0.5 and 0.25"):
         group_ratios(joined(), ratios)
     assert group_ratios(joined(), ratios, "first") == {"a": 0.5}
     assert group_ratios(joined(), ratios, "least") == {"a": 0.25}
