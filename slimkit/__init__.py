@@ -25,12 +25,13 @@ from slimkit.errors import (
 from slimkit.version import __version__
 
 if TYPE_CHECKING:
-    from slimkit import deploy, ir, numerics, quant
+    from slimkit import analysis, deploy, ir, numerics, quant
     from slimkit.ir import Graph, Model, legacy_ir, to_training
     from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable, load_quantized
 
 #: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
 _LAZY: Dict[str, str] = {
+    "analysis": "",
     "deploy": "",
     "ir": "",
     "numerics": "",
@@ -63,6 +64,7 @@ __all__ = [
     "TrainingError",
     "TranslationError",
     "__version__",
+    "analysis",
     "deploy",
     "ir",
     "legacy_ir",

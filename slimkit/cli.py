@@ -22,6 +22,7 @@ COMMAND_MODULES: Tuple[str, ...] = (
     "slimkit.recipe.export_command",
     "slimkit.recipe.verify_command",
     "slimkit.recipe.analyze_command",
+    "slimkit.recipe.flops_command",
 )
 
 _DESCRIPTION = "Compress PaddlePaddle models and run what was exported on the runtime it is for."
