@@ -22,7 +22,7 @@ class Member:
     Attributes:
         parameter: its name.
         axis: the axis along which it shrinks.
-        units: int, shape [length of the axis]: the unit that each index belongs to; -1 belongs to another group, or stays.
+        units: int, shape [length of the axis]: the unit of each index; -1: of another group, or stays.
         role: ``output`` (the filters of a convolution, the columns of a fully connected layer), ``input`` (what reads
             the channels), ``depthwise`` (one filter a channel), or ``vector`` (bias, batch norm, PReLU, scale).
         op_type: type of the op that uses it.

@@ -1,0 +1,224 @@
+"""``Channels``: the channels of a whole network, the groups they form, and the edits that make them go.
+
+One analysis serves inference programs, training programs with backward and optimizer ops, and the traces of layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from slimkit.errors import ModelError
+from slimkit.ir.graph import Graph
+from slimkit.prune.flow import Binding, Flow, tracked
+from slimkit.prune.groups import OUTPUT, Group, Groups, Member
+from slimkit.prune.plan import Plan
+from slimkit.prune.rules import RULES
+
+__all__ = ["Channels"]
+
+
+class Channels:
+    """The channels of one graph.
+
+    Args:
+        graph: the network; ``resize`` edits it.
+        fetches: names of the results that keep their channels; None: whatever no op reads.
+        editable: see :class:`~slimkit.prune.flow.Flow`.
+        layer_norm: let channels go that a layer_norm takes its mean over.
+    """
+
+    def __init__(
+        self, graph: Graph, fetches: Optional[Sequence[str]] = None, editable: bool = True, layer_norm: bool = False
+    ) -> None:
+        self.graph = graph
+        self.flow = Flow(graph, editable, layer_norm)
+        self._run(fetches)
+        self._settle()
+        self.groups = self._collect()
+
+    # ---------------------------------------------------------------- analysis
+
+    def _run(self, fetches: Optional[Sequence[str]]) -> None:
+        flow = self.flow
+        for op in self.graph.ops():
+            if not op.is_forward or op.type == "fetch":
+                continue
+            rule = RULES.get(op.type)
+            if rule is not None:
+                rule.flow(flow, op)
+            else:
+                flow.fix_inputs(op, f"a {op.type} op reads them, which has no rule")
+        for name in fetches or ():
+            for var in self.graph.vars(name):
+                flow.fix(var, "they are results of the network")
+        for var in self.graph.vars():
+            readers = [op for op in var.consumers if op.is_forward and op.type != "fetch"]
+            if fetches is None and not readers and not var.persistable and not _side_result(var):
+                flow.fix(var, "they are results of the network")
+            if any(op.type == "fetch" for op in var.consumers):
+                flow.fix(var, "they are results of the network")
+        self._fix_inner_blocks()
+
+    def _fix_inner_blocks(self) -> None:
+        """What the blocks of control flow read keeps its channels."""
+        inner = {name for graph in self.graph.sub_graphs for op in graph.ops() for name in op.desc.input_arg_names()}
+        for name in inner:
+            for labels in self.flow.bound(name).values():
+                self.flow.labels.fix(labels, "an inner block of control flow uses them")
+            for var in self.graph.vars(name):
+                self.flow.fix(var, "an inner block of control flow uses them")
+
+    def _settle(self) -> None:
+        """Sees that every tensor stays rectangular: of a grid of channels whole rows, or whole columns, go."""
+        labels, grids = self.flow.labels, self.flow.grids()
+        while True:
+            classes, touched, done = labels.classes(), set(), True
+            for grid in grids:
+                if _rectangular(classes[grid]):
+                    continue
+                done = False
+                names = set(np.unique(classes[grid]).tolist())
+                if touched & names:
+                    continue
+                touched |= names
+                for axis in tracked(grid)[:-1]:
+                    labels.unite_along(grid, axis)
+            if done:
+                return
+
+    # ---------------------------------------------------------------- groups
+
+    def _collect(self) -> Groups:
+        flow = self.flow
+        classes, fixed, notes = flow.labels.classes(), flow.labels.fixed(), flow.labels.notes()
+        producers = _in_order([b for b in flow.bindings if b.role == OUTPUT], self.graph)
+        owner = _owners(producers, classes)
+        groups: List[Group] = []
+        unit_of = np.full(flow.labels.count, -1, np.int64)  # by class
+        group_of = np.full(flow.labels.count, -1, np.int64)
+        for place, bindings in enumerate(owner):
+            found = dict.fromkeys(c for b in bindings for c in classes[b.labels].tolist())
+            free = [c for c in found if c not in fixed]
+            unit_of[free] = np.arange(len(free))
+            group_of[free] = place
+            groups.append(_group(bindings[0], list(found), free, fixed, notes))
+        self._group_of, self._unit_of = group_of, unit_of
+        seen: Dict[Tuple[str, int, int], bool] = {}
+        for binding in _in_order(flow.bindings, self.graph):
+            own = classes[binding.labels]
+            for place in np.unique(group_of[own]).tolist():
+                key = (binding.parameter, binding.axis, place)
+                if place < 0 or key in seen:
+                    continue
+                seen[key] = True
+                units = np.where(group_of[own] == place, unit_of[own], -1)
+                groups[place].members.append(
+                    Member(binding.parameter, binding.axis, units, binding.role, binding.op_type, binding.op_output)
+                )
+        for place, group in enumerate(groups):
+            if not group.members:
+                b = owner[place][0]
+                units = np.full(b.labels.size, -1, np.int64)
+                group.members.append(Member(b.parameter, b.axis, units, b.role, b.op_type, b.op_output))
+        weights = {b.parameter: b.op_type for b in producers}
+        return Groups(groups, weights)
+
+    # ---------------------------------------------------------------- edits
+
+    def removed(self, plan: Plan) -> np.ndarray:
+        """Which labels go.
+
+        Returns:
+            bool [number of labels].
+
+        Raises:
+            ModelError: the plan is of another network.
+        """
+        classes = self.flow.labels.classes()
+        slices = plan.slices()
+        gone = np.zeros(self.flow.labels.count, bool)
+        for name, units in plan.removed.items():
+            group = next((g for g in self.groups if g.name == name), None)
+            if group is None or group.refused is not None or group.size != plan.groups[name].size:
+                raise ModelError(
+                    f"The plan removes channels of '{name}', which this network does not have in this form; make the "
+                    "plan from the groups of this network."
+                )
+            place = [g.name for g in self.groups].index(name)
+            mine = np.flatnonzero(self._group_of == place)
+            gone[mine[np.isin(self._unit_of[mine], units)]] = True
+        result = gone[classes]
+        for binding in self.flow.bindings:
+            expected = slices.get(binding.parameter, {}).get(binding.axis, np.zeros(0, np.int64))
+            if not np.array_equal(np.flatnonzero(result[binding.labels]), expected):
+                raise ModelError(
+                    f"The plan does not fit '{binding.parameter}' of this network; make it from this network's groups."
+                )
+        return result
+
+
+def _side_result(var: Any) -> bool:
+    """Whether a tensor is a result that only gradients need, such as a dropout's mask."""
+    producer = var.producer
+    if producer is None:
+        return True
+    main = [producer.output_names(slot) for slot in ("Out", "Y", "Output") if producer.output_names(slot)]
+    return bool(main) and var.name not in main[0]
+
+
+def _rectangular(classes: np.ndarray) -> bool:
+    """Whether all classes of a grid depend on the index along one axis only."""
+    for axis in tracked(classes):
+        first = classes
+        for other in tracked(classes):
+            if other != axis:
+                first = np.take(first, [0], other)
+        if np.array_equal(np.broadcast_to(first, classes.shape), classes):
+            return True
+    return False
+
+
+def _in_order(bindings: List[Binding], graph: Graph) -> List[Binding]:
+    """Bindings as their ops stand in the program, whose ids rise as they are written."""
+    place: Dict[str, int] = {}
+    for op in graph.ops():
+        if op.is_forward and op.outputs:
+            place.setdefault(op.outputs[0].name, op.id)
+    return sorted(bindings, key=lambda b: place.get(b.op_output, 0))
+
+
+def _owners(producers: List[Binding], classes: np.ndarray) -> List[List[Binding]]:
+    """Filters that share a class are one group; groups and their filters in program order."""
+    first: Dict[int, int] = {}
+    parent = list(range(len(producers)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for place, binding in enumerate(producers):
+        for each in np.unique(classes[binding.labels]).tolist():
+            other = root(first.setdefault(each, place))
+            mine = root(place)
+            parent[max(mine, other)] = min(mine, other)
+    found: Dict[int, List[Binding]] = {}
+    for place, binding in enumerate(producers):
+        found.setdefault(root(place), []).append(binding)
+    return list(found.values())
+
+
+def _group(
+    first: Binding, found: List[int], free: List[int], fixed: Dict[int, List[str]], notes: Dict[int, List[str]]
+) -> Group:
+    reasons = list(dict.fromkeys(text for c in found for text in fixed.get(c, [])))
+    remarks = list(dict.fromkeys(text for c in free for text in notes.get(c, [])))
+    refused = None
+    if len(free) < 2:
+        refused = "; ".join(reasons) if reasons else "it is a single unit, which must stay"
+    elif len(free) < len(found):
+        remarks.append(f"{len(found) - len(free)} of {len(found)} units stay: {'; '.join(reasons)}")
+    size = len(free) if refused is None else len(found)
+    return Group(first.parameter, size, [], refused, remarks)
