@@ -5,7 +5,7 @@ One analysis serves inference programs, training programs with backward and opti
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -74,7 +74,8 @@ class Channels:
         """Sees that every tensor stays rectangular: of a grid of channels whole rows, or whole columns, go."""
         labels, grids = self.flow.labels, self.flow.grids()
         while True:
-            classes, touched, done = labels.classes(), set(), True
+            touched: Set[int] = set()
+            classes, done = labels.classes(), True
             for grid in grids:
                 if _rectangular(classes[grid]):
                     continue

@@ -63,7 +63,7 @@ class Group:
 
     def __str__(self) -> str:
         filters = ", ".join(dict.fromkeys(m.parameter for m in self.producers))
-        others = {}
+        others: Dict[str, List[str]] = {}
         for member in self.members:
             if member.role != OUTPUT:
                 others.setdefault(member.role, []).append(f"{member.parameter}[{member.axis}]")

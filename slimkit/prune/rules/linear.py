@@ -96,21 +96,20 @@ def _activations(
         if labels is not None and turn:
             labels = np.swapaxes(labels, -1, -2)
         sides.append(flow.hold(labels, contracted, reason))
-    rank = flow.rank(result)
     shapes = [flow.shape(source)[:-2], flow.shape(other)[:-2]]
-    for place, labels in enumerate(sides):
-        if labels is None:
-            continue
-        mate, lead = sides[1 - place], shapes[1 - place]
-        for axis in tracked(labels):
-            from_end = axis - labels.ndim
-            if from_end >= -2 or labels is None:
-                continue
-            alone = mate is None or mate.shape[from_end] == 1
-            if alone and (len(lead) < -from_end - 2 or lead[from_end + 2] != 1):
-                labels = flow.hold(labels, from_end, f"a {op.type} op pairs them with channels that stay")
-        sides[place] = labels
-    flow.set(result, _paired(flow, sides, rank))
+    for place, labels in enumerate(list(sides)):
+        for axis in tracked(labels)[::-1] if labels is not None else []:
+            from_end = axis - (0 if labels is None else labels.ndim)
+            if from_end < -2 and _stays(sides[1 - place], shapes[1 - place], from_end):
+                sides[place] = flow.hold(sides[place], from_end, f"a {op.type} op pairs them with channels that stay")
+    flow.set(result, _paired(flow, sides, flow.rank(result)))
+
+
+def _stays(mate: Optional[np.ndarray], lead: List[int], from_end: int) -> bool:
+    """Whether a batch axis has another length than 1 on the other side, and does not shrink there."""
+    if mate is not None and mate.ndim >= -from_end and mate.shape[from_end] > 1:
+        return False
+    return len(lead) >= -from_end - 2 and lead[from_end + 2] != 1
 
 
 def _paired(flow: Flow, sides: List[Optional[np.ndarray]], rank: int) -> Optional[np.ndarray]:

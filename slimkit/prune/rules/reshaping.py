@@ -183,8 +183,8 @@ def _expand(flow: Flow, op: GraphOp) -> None:
     if result is None or labels is None:
         return
     flow.fix_inputs(op, f"a {op.type} op reads them as a setting", but=[source])
-    new = labels.reshape((1,) * (flow.rank(result) - labels.ndim) + labels.shape)
-    if not flow.editable or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor")):
+    new: Optional[np.ndarray] = labels.reshape((1,) * (flow.rank(result) - labels.ndim) + labels.shape)
+    if new is not None and (not flow.editable or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor"))):
         new = _as_written_expand(flow, op, new)
     flow.set(result, new)
 
@@ -209,8 +209,8 @@ def _tile(flow: Flow, op: GraphOp) -> None:
     rank = flow.rank(result)
     times = list(op.attr("repeat_times", []))
     times = [1] * (rank - len(times)) + times
-    labels = labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
-    flow.set(result, np.tile(labels, [t if n > 1 else 1 for t, n in zip(times, labels.shape)]))
+    wide = labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
+    flow.set(result, np.tile(wide, [t if length > 1 else 1 for t, length in zip(times, wide.shape)]))
 
 
 def _shuffle(flow: Flow, op: GraphOp) -> None:
