@@ -74,7 +74,7 @@ def prune_program(
     """
     with legacy_ir():
         graph = Graph(program)
-        channels = Channels(graph, fetches, layer_norm=any(g.notes for g in plan.groups))
+        channels = Channels(graph, fetches, plan.groups.editable, plan.groups.layer_norm)
         sizes = Sizes(channels.flow, channels.removed(plan))
         for op in graph.ops():
             rule = RULES.get(op.type)

@@ -124,7 +124,7 @@ class Channels:
                 units = np.full(b.labels.size, -1, np.int64)
                 group.members.append(Member(b.parameter, b.axis, units, b.role, b.op_type, b.op_output))
         weights = {b.parameter: b.op_type for b in producers}
-        return Groups(groups, weights)
+        return Groups(groups, weights, flow.editable, flow.layer_norm)
 
     # ---------------------------------------------------------------- edits
 

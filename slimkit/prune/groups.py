@@ -78,9 +78,18 @@ class Groups:
     Args:
         groups: all of them, the refused ones too.
         weights: parameters of the network that have filters, prunable or not: name -> what it is used by.
+        editable: found for a program whose ops' attributes may be rewritten; see ``find_groups``.
+        layer_norm: found with channels that a layer_norm takes its mean over.
     """
 
-    def __init__(self, groups: List[Group], weights: Optional[Mapping[str, str]] = None) -> None:
+    def __init__(
+        self,
+        groups: List[Group],
+        weights: Optional[Mapping[str, str]] = None,
+        editable: bool = True,
+        layer_norm: bool = False,
+    ) -> None:
+        self.editable, self.layer_norm = editable, layer_norm
         self._groups = list(groups)
         self._by_name = {group.name: group for group in self._groups}
         self._by_parameter: Dict[str, Group] = {}

@@ -210,7 +210,9 @@ def _tile(flow: Flow, op: GraphOp) -> None:
     times = list(op.attr("repeat_times", []))
     times = [1] * (rank - len(times)) + times
     wide = labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
-    flow.set(result, np.tile(wide, [t if length > 1 else 1 for t, length in zip(times, wide.shape)]))
+    along = tracked(wide)
+    counts = [int(times[axis]) if axis in along else 1 for axis in range(rank)]
+    flow.set(result, np.tile(wide, counts))
 
 
 def _shuffle(flow: Flow, op: GraphOp) -> None:
