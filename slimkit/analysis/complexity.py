@@ -94,7 +94,7 @@ class Complexity:
         return found
 
     def __str__(self) -> str:
-        rows = [("op", "weight", "output", "MACs", "FLOPs", "parameters")]
+        rows: List[Tuple[str, ...]] = [("op", "weight", "output", "MACs", "FLOPs", "parameters")]
         shown = [op for op in self.ops if op.macs]
         for op in shown:
             numbers = (f"{op.macs:,}", f"{op.flops:,}", f"{op.parameters:,}")

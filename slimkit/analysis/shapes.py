@@ -217,7 +217,7 @@ class Shapes:
         for name in written:
             if name not in read:
                 self._vars[name].set_shape([-1] * len(self._vars[name].shape()))
-        doubtful = looped or any(name in self._unknown for name in read)
+        doubtful = looped or any(name in self._unknown for name in read) or self._broadcast(op)
         try:
             op.infer_shape(block)
         except Exception:  # an op without shape inference, or one that only a run can tell
@@ -227,6 +227,14 @@ class Shapes:
                 self._unknown.add(name)
             else:
                 self._unknown.discard(name)
+
+    def _broadcast(self, op: Any) -> bool:
+        """Whether Paddle's shape inference errs: of batches of different rank it takes the longer one as it is."""
+        if op.type() not in ("matmul", "matmul_v2"):
+            return False
+        batches = [list(self._vars[op.input(slot)[0]].shape())[:-2] for slot in ("X", "Y")]
+        short, long = sorted(batches, key=len)
+        return 0 < len(short) < len(long) and 1 in long
 
     def _count_turns(self, number: int = 0, times: int = 1) -> None:
         self._turns[number] = times

@@ -44,7 +44,8 @@ def model_of(network: Any) -> Model:
 
 def _feeds(program: Program) -> List[str]:
     """What the forward pass reads and nothing of it computes, but parameters."""
-    desc, made, feeds = program.desc, set(), {}
+    desc, made = program.desc, set()
+    feeds: Dict[str, None] = {}
     for number, op in forward_ops(desc):
         block = desc.block(number)
         if sub_block(op) < 0:
