@@ -21,10 +21,10 @@ from slimkit.deploy.verify_latency import measure
 from slimkit.deploy.verify_metric import MetricFactory, Top1
 from slimkit.deploy.verify_report import VerifyReport
 from slimkit.deploy.verify_run import Contender, by_runtime, run_side_by_side
-from slimkit.deploy.verify_runtimes import verifier
+from slimkit.deploy.verify_runtimes import form_variant, verifier
 from slimkit.errors import DataError, SlimkitError
 
-__all__ = ["machine", "verify"]
+__all__ = ["machine", "verify", "verify_variants"]
 
 PathLike = Union[str, Path]
 #: A model for all runtimes, or runtime -> its own export, or the error that says why there is none; "paddle" serves the
@@ -85,6 +85,52 @@ def verify(
         for variant in found.variants:
             model = _for(quantized if variant.quantized else float_model, name)
             contenders.append(Contender(found, variant, model, metric, shares))
+    return _verified(contenders, stream, reference, batch_sizes, threads, latency_seconds, headline)
+
+
+def verify_variants(
+    models: Mapping[str, Models],
+    samples: Iterable[Batch],
+    metric: MetricFactory = Top1,
+    runtimes: Sequence[str] = ("paddle",),
+    *,
+    batch_sizes: Sequence[int] = (1, 8),
+    threads: int = 1,
+    latency_seconds: float = 2.0,
+    headline: Optional[str] = None,
+    lite_python: Optional[PathLike] = None,
+) -> VerifyReport:
+    """Runs several forms of a network beside its float model, such as a pruned one, and that one quantized.
+
+    Args:
+        models: name of the form -> the model, as in :func:`verify`. "float" comes first; "int8" is run in the runtimes'
+            integer arithmetic, any other in float, under its name.
+        others: see :func:`verify`.
+
+    Returns:
+        For each runtime a row a form, in the order given; ``row.precision`` is the form's name.
+
+    Raises:
+        DataError, ModelError, ConfigError: see :func:`verify`.
+    """
+    stream = Samples(samples)
+    contenders: List[Contender] = []
+    for name in dict.fromkeys(runtimes):
+        found = verifier(name, lite_python)
+        for form, given in models.items():
+            contenders.append(Contender(found, form_variant(found, form), _for(given, name), metric, False))
+    return _verified(contenders, stream, None, batch_sizes, threads, latency_seconds, headline)
+
+
+def _verified(
+    contenders: List[Contender],
+    stream: Samples,
+    reference: Optional[Iterable[Any]],
+    batch_sizes: Sequence[int],
+    threads: int,
+    latency_seconds: float,
+    headline: Optional[str],
+) -> VerifyReport:
     _check(contenders, stream)
     with tempfile.TemporaryDirectory(prefix="slimkit-") as folder:
         for contender in contenders:

@@ -7,7 +7,7 @@ row and no class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -16,7 +16,7 @@ from slimkit.deploy.session import Feed, WorkerSession
 from slimkit.deploy.size import model_size
 from slimkit.errors import ModelError
 
-__all__ = ["VERIFIERS", "Prepared", "Variant", "Verifier", "verifier"]
+__all__ = ["VERIFIERS", "Prepared", "Variant", "Verifier", "form_variant", "verifier"]
 
 PathLike = Union[str, Path]
 
@@ -27,10 +27,10 @@ class Variant:
 
     Attributes:
         key: unique within the runtime.
-        precision: "float", "simulated" or "int8".
+        precision: "float", "simulated" or "int8", or the name of another form of the network, such as "pruned".
         title: what follows the runtime's name.
         mode: the worker's mode.
-        quantized: of the quantized model, not of the float one.
+        quantized: of the compressed model, not of the float one.
         timed: whether its latency is measured.
     """
 
@@ -143,7 +143,7 @@ class LiteVerifier(Verifier):
 
         if Path(model).suffix == ".nb":
             data = _read(Path(model))
-            arithmetic = "int8" if variant.quantized else "float"
+            arithmetic = "int8" if variant.key == "int8" else "float"
             made = lite.Converted(Path(model).absolute(), self._target, len(data), arithmetic, lite.kernels(data))
         else:
             made = lite.convert(model, folder / f"{self.name}-{variant.key}.nb", self._target, python=self.python)
@@ -154,7 +154,7 @@ class LiteVerifier(Verifier):
     def _describe(self, found: Prepared, made: Any, variant: Variant) -> None:
         from slimkit.deploy import lite
 
-        if made.arithmetic == lite.ON_GRID or (variant.quantized and self.runs_here and not made.int8_kernels):
+        if made.arithmetic == lite.ON_GRID or (variant.key == "int8" and self.runs_here and not made.int8_kernels):
             found.precision = "float on the int8 grid"
             found.notes.append(
                 f"Paddle-Lite's x86 int8 kernels are wrong, so x86 gets {lite.ON_GRID}; it is neither smaller nor "
@@ -162,7 +162,7 @@ class LiteVerifier(Verifier):
             )
             return
         absent = "" if self.runs_here else f"Not run: this machine has no {self._target.upper()}."
-        if variant.quantized:
+        if variant.key == "int8":
             counts = [made.kernels.get(op, {}) for op in _LITE_COMPUTE]
             found.int8 = sum(count.get("int8", 0) for count in counts)
             found.float = sum(count.get("float", 0) for count in counts)
@@ -218,6 +218,12 @@ VERIFIERS: Dict[str, Callable[[], Verifier]] = {
         "lite-arm", "Paddle-Lite ARM (converted, not run)", "Paddle-Lite", (_FLOAT, _LITE_INT8), (".nb",)
     ),
 }
+
+
+def form_variant(of: Verifier, form: str) -> Variant:
+    """The row of a runtime for a form of a network: "float", "int8", or a float network under another name."""
+    base = next(variant for variant in of.variants if variant.key == ("int8" if form == "int8" else "float"))
+    return base if form == base.key else replace(base, key=form, precision=form, title=form, quantized=True)
 
 
 def verifier(name: str, python: Optional[PathLike] = None) -> Verifier:

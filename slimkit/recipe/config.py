@@ -69,7 +69,7 @@ def config_hash(config: Section) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def differing_keys(config: RecipeConfig, other: Dict[str, Any]) -> List[str]:
+def differing_keys(config: Section, other: Dict[str, Any]) -> List[str]:
     """Names the keys that differ between ``config`` and a checkpoint's dumped config, with both values."""
     mine, theirs = _trained_keys(config.model_dump()), _trained_keys(other)
     return [

@@ -15,7 +15,7 @@ import numpy as np
 
 from slimkit.errors import SlimkitError, TrainingError
 from slimkit.recipe.checkpoint import BEST, LAST, Checkpoint, CheckpointFolder
-from slimkit.recipe.config import RecipeConfig, config_hash, differing_keys
+from slimkit.recipe.config import config_hash, differing_keys
 from slimkit.recipe.interrupt import StopRequest
 from slimkit.recipe.metrics import Accuracy
 from slimkit.recipe.progress import Progress
@@ -24,6 +24,7 @@ from slimkit.recipe.schedule import learning_rate
 __all__ = ["Batches", "Interrupted", "Trainer", "TrainingLoop", "evaluate"]
 
 Feed = Dict[str, np.ndarray]
+Measure = Callable[[Callable[[], None]], Dict[str, Any]]
 
 
 class Interrupted(SlimkitError):
@@ -33,7 +34,7 @@ class Interrupted(SlimkitError):
 
 
 class Trainer(Protocol):
-    """What the loop needs of ``slimkit.quant.QatTrainer``."""
+    """What the loop needs of ``slimkit.quant.QatTrainer`` or ``slimkit.ir.trainer.FloatTrainer``."""
 
     def train_step(self, feed: Feed, fetch: List[str]) -> List[np.ndarray]: ...
 
@@ -75,12 +76,15 @@ class TrainingLoop:
     """Trains, evaluates, and keeps the last and the best checkpoint.
 
     Args:
-        trainer: the quantization-aware trainer.
+        trainer: of the quantized or the pruned network.
         train, test: datasets.
-        config: the recipe.
+        config: the recipe: a section with ``run``, ``train`` (and whatever else decides what is trained).
         folder: where checkpoints go.
         loss, logits: names of the variables to fetch.
         extra: JSON-able values stored in every checkpoint and given back on resume (initial alphas).
+        measure: how the model is evaluated: (called after each batch) -> figures; None: top-1 and top-5 on ``test``.
+        headline: which of the figures says what is best.
+        advice: what else to try when the loss is not finite.
     """
 
     def __init__(
@@ -88,16 +92,20 @@ class TrainingLoop:
         trainer: Trainer,
         train: Batches,
         test: Batches,
-        config: RecipeConfig,
+        config: Any,
         folder: CheckpointFolder,
         *,
         loss: str,
         logits: str,
         extra: Optional[Dict[str, Any]] = None,
+        measure: Optional[Measure] = None,
+        headline: str = "top1",
+        advice: str = "turn on PACT with -o pact={}",
     ) -> None:
         self.trainer, self.train, self.test = trainer, train, test
         self.config, self.folder = config, folder
         self.loss, self.logits, self.extra = loss, logits, dict(extra or {})
+        self._measure, self.headline, self._advice = measure or self._accuracy, headline, advice
         limit = config.train.max_steps
         self.steps_per_epoch = min(train.steps, limit) if limit else train.steps
         self.total = self.steps_per_epoch * config.train.epochs
@@ -216,25 +224,27 @@ class TrainingLoop:
 
     def _remedy(self, what: str) -> str:
         """Returns what went wrong, what to do about it, and what is left."""
+        name = {"top1": "top-1"}.get(self.headline, self.headline)
         kept = (
-            f"the best checkpoint (step {self.progress.best_step}, top-1 {self.progress.best:.4f}) is in "
+            f"the best checkpoint (step {self.progress.best_step}, {name} {self.progress.best:.4f}) is in "
             f"{self.folder.path(BEST)}"
             if self.progress.best is not None
             else "no checkpoint was good enough to keep yet"
         )
-        return f"{what}; lower train.lr.base, set train.optimizer.clip_norm, or turn on PACT with -o pact={{}}; {kept}."
+        return f"{what}; lower train.lr.base, set train.optimizer.clip_norm, or {self._advice}; {kept}."
+
+    def _accuracy(self, tick: Callable[[], None]) -> Dict[str, Any]:
+        return evaluate(lambda feed: self.trainer.eval_step(feed, [self.logits])[0], self.test, tick)
 
     def _evaluate(self, epoch: int, watch: Watcher) -> None:
-        def simulated(feed: Feed) -> np.ndarray:
-            return self.trainer.eval_step(feed, [self.logits])[0]
-
         self._finite_state()
         watch.on_evaluation_start(self.test.steps)
-        result = evaluate(simulated, self.test, watch.on_evaluation_batch)
+        result = self._measure(watch.on_evaluation_batch)
         self.progress.evaluations.append({"epoch": epoch, "step": self.progress.step, **result})
-        better = self.progress.best is None or result["top1"] > self.progress.best
+        figure = result[self.headline]
+        better = self.progress.best is None or figure > self.progress.best
         if better:
-            self.progress.best, self.progress.best_step = result["top1"], self.progress.step
+            self.progress.best, self.progress.best_step = figure, self.progress.step
         self.save(*([BEST, LAST] if better else [LAST]))
         watch.on_evaluation(self.progress)
 
