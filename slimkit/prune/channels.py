@@ -126,6 +126,11 @@ class Channels:
         weights = {b.parameter: b.op_type for b in producers}
         return Groups(groups, weights, flow.editable, flow.layer_norm)
 
+    def units(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Returns, for each label, the place of its group in ``groups`` (-1: it has none), and its unit there."""
+        classes = self.flow.labels.classes()
+        return self._group_of[classes], self._unit_of[classes]
+
     # ---------------------------------------------------------------- edits
 
     def removed(self, plan: Plan) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 A group's producers may compute different units of it, as two convolutions do whose results are concatenated and then
 added to a third's. Units of the same producers are a block. Every block keeps at least one unit, since a convolution
-without filters is no network, and its channels are rounded by themselves.
+without filters is no network, and all blocks shrink by about the same ratio. Rounding is by each producer's channels,
+over all its blocks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import reduce
-from typing import List, Union
+from itertools import product
+from typing import Iterable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from slimkit.prune.groups import DEPTHWISE, OUTPUT, Group
 __all__ = ["Legal", "legal", "legal_ratios"]
 
 Floor = Union[int, float]
+
+#: Of groups with more blocks not every way to round them is tried.
+_MOST_BLOCKS = 7
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,37 @@ def legal(group: Group, round_to: int = 1, floor: Floor = 1) -> Legal:
         ConfigError: ``round_to`` or ``floor`` is out of range.
     """
     check_rounding(round_to, floor)
-    blocks, channels = _blocks(group)
-    choices = []
-    for block, counts in zip(blocks, channels):
-        step = reduce(math.lcm, (round_to // math.gcd(round_to, c) for c in counts), 1)
-        least = _least(len(block), min(counts, default=1), floor)
-        kept = np.arange(len(block) - 1, least - 1, -1)
-        choices.append(np.concatenate([[0], len(block) - kept[kept % step == 0]]).astype(np.int64))
-    return Legal(group.size, blocks, _together(blocks, choices))
+    blocks, counts, lengths = _blocks(group)
+    sizes = np.array([len(block) for block in blocks])
+    least = [_least(size, int(min(row[row > 0], default=1)), floor) for size, row in zip(sizes, counts)]
+    best = np.zeros((1, len(blocks)), np.int64)
+    for pattern in _patterns(len(blocks), round_to):
+        choices = [
+            _choices(size, keep, round_to, rounded) for size, keep, rounded in zip(sizes.tolist(), least, pattern)
+        ]
+        table = _together(sizes, choices)
+        gone = table @ counts
+        allowed = ((gone == 0) | ((lengths - gone) % round_to == 0)).all(axis=1)
+        if allowed.sum() > len(best):
+            best = table[allowed]
+    return Legal(group.size, blocks, best)
+
+
+def _patterns(blocks: int, round_to: int) -> Iterable[Tuple[Optional[bool], ...]]:
+    """Ways to round the blocks of a group: None, any number stays; True, a multiple; False, a multiple goes."""
+    if blocks == 1 or round_to == 1:
+        return [(None,) * blocks]
+    if blocks > _MOST_BLOCKS:
+        return [(True,) * blocks, (False,) * blocks]
+    return product((True, False), repeat=blocks)
+
+
+def _choices(size: int, least: int, round_to: int, rounded: Optional[bool]) -> np.ndarray:
+    """How many units of a block may go, from 0 up."""
+    kept = np.arange(size - 1, least - 1, -1)
+    if rounded is not None:
+        kept = kept[(kept if rounded else size - kept) % round_to == 0]
+    return np.concatenate([[0], size - kept]).astype(np.int64)
 
 
 def legal_ratios(group: Group, round_to: int = 1, floor: Floor = 1) -> List[float]:
@@ -121,21 +148,29 @@ def _least(size: int, channels: int, floor: Floor) -> int:
     return max(1, math.ceil(floor / channels))
 
 
-def _blocks(group: Group) -> tuple:
-    """Units that the same producers have, and for each block how many channels of each a unit is."""
+def _blocks(group: Group) -> Tuple[List[np.ndarray], np.ndarray, np.ndarray]:
+    """Units that the same producers have.
+
+    Returns:
+        The units of each block; int [blocks, producers], how many channels of each producer a unit of a block is; int
+        [producers], how many channels each has, those of other groups too.
+    """
     makers = [member for member in group.members if member.role in (OUTPUT, DEPTHWISE)]
-    counts = [np.bincount(m.units[m.units >= 0], minlength=group.size) for m in makers]
-    table = np.stack(counts, axis=1) if counts else np.ones((group.size, 1), np.int64)
+    if not makers:
+        return [np.arange(group.size)], np.ones((1, 1), np.int64), np.array([group.size])
+    lengths = np.array([len(member.units) for member in makers])
+    table = np.stack([np.bincount(m.units[m.units >= 0], minlength=group.size) for m in makers], axis=1)
+    if (table == table[0]).all():
+        return [np.arange(group.size)], table[:1], lengths
     rows, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     inverse = np.asarray(inverse).reshape(-1)
     order = np.argsort(first)
-    blocks = [np.flatnonzero(inverse == row) for row in order]
-    return blocks, [[int(c) for c in rows[row] if c > 0] for row in order]
+    return [np.flatnonzero(inverse == row) for row in order], rows[order], lengths
 
 
-def _together(blocks: List[np.ndarray], choices: List[np.ndarray]) -> np.ndarray:
+def _together(sizes: np.ndarray, choices: List[np.ndarray]) -> np.ndarray:
     """All blocks at about the same ratio: a step wherever one of them moves."""
-    shares = [choice / len(block) for choice, block in zip(choices, blocks)]
+    shares = [choice / size for choice, size in zip(choices, sizes)]
     ratios = np.unique(np.concatenate(shares))
     # The nearest share of each block to each ratio, of two as near the less: by the midpoints between shares.
     nearest = [np.searchsorted((share[1:] + share[:-1]) / 2, ratios, side="left") for share in shares]

@@ -52,16 +52,16 @@ class Plan:
 
     def slices(self) -> Dict[str, Dict[int, np.ndarray]]:
         """What goes of each parameter: name -> axis -> sorted indices."""
-        found: Dict[str, Dict[int, np.ndarray]] = {}
+        masks: Dict[str, Dict[int, np.ndarray]] = {}
         for name, units in self.removed.items():
             group = self.groups[name]
             gone = np.zeros(group.size + 1, bool)  # the last stands for -1: stays
             gone[units] = True
             for member in group.members:
-                indices = np.flatnonzero(gone[member.units])
-                axes = found.setdefault(member.parameter, {})
-                axes[member.axis] = np.union1d(axes.get(member.axis, np.zeros(0, np.int64)), indices)
-        return found
+                axes = masks.setdefault(member.parameter, {})
+                here = gone[member.units]
+                axes[member.axis] = here | axes[member.axis] if member.axis in axes else here
+        return {name: {axis: np.flatnonzero(mask) for axis, mask in axes.items()} for name, axes in masks.items()}
 
     def __len__(self) -> int:
         """Number of units that go."""

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prune.hand_groups import chain, chain_params, grouped, joined
+from prune.hand_groups import chain, chain_params, grouped, joined, member
 
 from slimkit.errors import ConfigError
 from slimkit.numerics.importance import l1_norm
 from slimkit.prune.criteria import Scorer, scores
+from slimkit.prune.groups import DEPTHWISE, OUTPUT, Group, Groups
 from slimkit.prune.legal import legal, legal_ratios
 from slimkit.prune.plan import Plan, group_ratios, make_plan
 
@@ -78,6 +79,26 @@ def test_blocks_shrink_together_and_none_vanishes():
     plan = make_plan(joined(), worst_first, {"a": 0.5})
     assert plan.removed["a"].tolist() == [0, 1, 2, 3, 4, 5, 12, 13]
     assert legal(joined()["a"], 4).removed.tolist() == [[0, 0], [4, 0], [8, 0]]
+
+
+@given(round_to=st.sampled_from([1, 2, 4, 8]), floor=st.sampled_from([1, 2, 0.3]), odd=st.integers(1, 20))
+def test_every_producer_of_a_group_with_blocks_is_rounded(round_to, floor, odd):
+    units = np.arange(odd + 24)
+    members = [
+        member("a", 0, units[:odd], OUTPUT),
+        member("b", 0, np.concatenate([units[odd:], np.full(8, -1)]), OUTPUT),
+        member("c", 0, units, OUTPUT),
+        member("d", 0, np.repeat(units, 2), DEPTHWISE),
+    ]
+    group = Group("a", len(units), members)
+    steps = legal(group, round_to, floor)
+    assert (np.diff(steps.ratios) > 0).all() and steps.ratios[0] == 0
+    for step in range(1, len(steps.ratios)):
+        gone = Plan(Groups([group]), {"a": steps.units(step, np.zeros(len(units)))}).slices()
+        for one in members:
+            removed = len(gone[one.parameter][0])
+            kept = len(one.units) - removed
+            assert kept > 0 and (removed == 0 or kept % round_to == 0)
 
 
 def test_greedy_does_not_count_what_earlier_groups_removed():
