@@ -1,0 +1,102 @@
+"""Pruned physically or masked with zeros: every network gives the same results, whatever goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterator, List
+
+import numpy as np
+import paddle.vision.models
+import pytest
+from detectors import CONFIGS, Head, build, import_ppdet
+from plans import check_shapes, error_of, random_plan
+from zoo import FAST, OCR, SLOW, Network, classifier, layer_network, ocr
+
+from slimkit.prune import find_groups, prune_model
+
+#: What float summation in another order may change, relative to the largest result (or 1).
+LIMIT = 1e-5
+FEW, MANY = 2, 20
+CASES = [
+    *(pytest.param(name, FEW, id=name) for name in FAST),
+    *(pytest.param(name, MANY, id=f"{name}-{MANY}", marks=pytest.mark.slow) for name in (*FAST, *SLOW)),
+]
+
+
+def compare(network: Network, count: int, name: str, least: float = 0.02) -> None:
+    """Compares random plans, among them extreme ones.
+
+    Args:
+        network: with live weights.
+        count: number of plans.
+        name: of the network, for the record of what was measured.
+        least: how much of the results a plan must change, relative to the largest.
+    """
+    groups = find_groups(network.model)
+    assert groups.prunable
+    before = network.run(network.model)
+    errors: List[float] = []
+    for seed in range(count):
+        plan = random_plan(groups, seed)
+        pruned = prune_model(network.model, plan)
+        error, after = error_of(network, pruned, plan)
+        errors.append(error)
+        assert error <= LIMIT, f"plan {seed} of {name}: {error}"
+        for array, old in zip(after, before):
+            assert array.shape == old.shape
+            assert np.abs(array).max() > 0
+        changed = max(np.abs(a - o).max() / max(np.abs(o).max(), 1e-12) for a, o in zip(after, before))
+        assert changed > least, f"plan {seed} of {name} changes nothing"
+        if seed == count - 1:
+            check_shapes(network, pruned)
+    _record(name, errors)
+
+
+def _record(name: str, errors: List[float]) -> None:
+    """Appends what was measured to the file that ``SLIMKIT_PRUNE_ERRORS`` names, if any."""
+    path = os.environ.get("SLIMKIT_PRUNE_ERRORS")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"network": name, "plans": len(errors), "worst": max(errors)}) + "\n")
+
+
+def test_every_network_of_the_zoo_is_compared():
+    models = paddle.vision.models
+    assert {n for n in models.__all__ if n[0].islower()} | {"LeNet"} == {*FAST, *SLOW}
+
+
+@pytest.mark.parametrize(("name", "count"), CASES)
+def test_classifier(name: str, count: int):
+    compare(classifier(name), count, name)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", OCR)
+def test_ppocr(rapidocr_models: Path, name: str, count: int):
+    compare(ocr(rapidocr_models / name), count, name)
+
+
+@pytest.fixture(scope="module")
+def ppdet(paddledet_package: Path) -> Iterator[Any]:
+    yield from import_ppdet(paddledet_package)
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_detector(ppdet: Any, name: str, count: int):
+    """Up to the outputs of the head: what follows has no parameters."""
+    shape = (1, 3, 64, 64)
+
+    def make() -> Any:
+        net = Head(build(ppdet, name))
+        net.forward = _image_only(net)
+        return net
+
+    compare(layer_network(make, shape), count, name)
+
+
+def _image_only(net: Any) -> Any:
+    head = type(net).forward
+    return lambda x: head(net, {"image": x})
