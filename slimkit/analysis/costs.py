@@ -10,6 +10,7 @@ from math import prod
 from typing import Callable, Dict, FrozenSet, Tuple
 
 from slimkit.analysis.op_view import OpView
+from slimkit.errors import ModelError
 
 __all__ = ["FORMULAS", "FREE", "PER_INPUT", "PER_OUTPUT", "QUANTIZERS", "VIEWS", "WEIGHT_SLOTS", "Cost", "cost_of"]
 
@@ -25,7 +26,18 @@ def _bias(op: OpView, *slots: str) -> int:
 
 
 def _conv(op: OpView) -> Cost:
-    """Filter [outputs, inputs / groups, *kernel]: each number of the result is a sum over one filter."""
+    """Filter [outputs, inputs / groups, *kernel]: each number of the result is a sum over one filter.
+
+    Raises:
+        ModelError: the input has another number of channels, which Paddle's shape inference does not see.
+    """
+    last = op.attr("data_format", "NCHW") in ("NHWC", "NDHWC")
+    inputs, needed = op.read("Input", "X")[-1 if last else 1], op.read("Filter")[1] * (op.attr("groups", 1) or 1)
+    if inputs != needed:
+        raise ModelError(
+            f"The {op.type} with the weight '{op.reads('Filter')[0]}' gets {inputs} channels and needs {needed}; give "
+            "the network inputs of the shape it was made for."
+        )
     return op.size_written() * prod(op.read("Filter")[1:]), _bias(op)
 
 

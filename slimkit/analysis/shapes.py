@@ -73,6 +73,12 @@ def feed_shapes(model: Model, given: InputShapes) -> Dict[str, Shape]:
                 f"input_shapes gives the feed '{name}' the shape {shape}, but it has {len(declared)} dimensions, "
                 f"{declared}; give {_example(name, declared)}."
             )
+        shape = [own if side < 0 else side for side, own in zip(shape, declared)]
+        if any(own >= 0 and own != side for side, own in zip(shape, declared)):
+            raise ModelError(
+                f"input_shapes gives the feed '{name}' the shape {shape}, but the network was made for {declared}, in "
+                f"which only -1 can be chosen; give {_example(name, declared)}."
+            )
         if shape and shape[0] < 0:
             shape[0] = 1
         if any(side < 0 for side in shape):

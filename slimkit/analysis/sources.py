@@ -64,22 +64,20 @@ def _names(block: Any) -> List[str]:
 
 def _from_pir(program: Any) -> Model:
     """The forward pass of a PIR program; its results are what it fetches, or else what nothing of it reads."""
-    block = program.global_block()
-    forward = [op for op in block.ops if not _is_later(op)]
+    ops = program.global_block().ops
+    length = next((i for i, op in enumerate(ops) if op.name().rstrip("_").endswith("_grad")), len(ops))
+    if length < len(ops):
+        program = program.clone()
+        for op in reversed(program.global_block().ops[length:]):
+            program.global_block().remove_op(op)
+        ops = program.global_block().ops
     outputs = None
-    if not any(op.name() in ("pd_op.fetch", "builtin.shadow_output") for op in block.ops):
-        read = {value.id for op in forward for value in op.operands_source()}
-        skipped = ("builtin.parameter", "builtin.set_parameter", "pd_op.data", "pd_op.feed")
-        results = [v for op in forward if op.name() not in skipped for v in op.results() if v.initialized()]
+    if not any(op.name() in ("pd_op.fetch", "builtin.shadow_output") for op in ops):
+        read = {value.id for op in ops for value in op.operands_source() if value.initialized()}
+        sources = ("builtin.parameter", "builtin.set_parameter", "pd_op.data", "pd_op.feed")
+        results = [v for op in ops if op.name() not in sources for v in op.results() if v.initialized()]
         outputs = [value for value in results if value.id not in read]
-    scope = paddle.static.global_scope()
-    return from_pir(program, _values(scope, _pir_parameters(forward)), outputs)
-
-
-def _is_later(op: Any) -> bool:
-    """Whether an op is of the backward pass or the optimizer."""
-    role = op.attrs().get("op_role", 0) if hasattr(op, "attrs") else 0
-    return role > 0 and bool(role & 0b10011)
+    return from_pir(program, _values(paddle.static.global_scope(), _pir_parameters(ops)), outputs)
 
 
 def _pir_parameters(ops: Sequence[Any]) -> List[str]:
