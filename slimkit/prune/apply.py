@@ -18,7 +18,16 @@ from slimkit.prune.plan import Plan
 from slimkit.prune.rules import RULES
 from slimkit.prune.sizes import Sizes
 
-__all__ = ["cut", "find_groups", "mask_arrays", "masked_model", "prune_model", "prune_program", "pruned_arrays"]
+__all__ = [
+    "cut",
+    "find_groups",
+    "mask_arrays",
+    "masked_model",
+    "prune_channels",
+    "prune_model",
+    "prune_program",
+    "pruned_arrays",
+]
 
 
 def find_groups(
@@ -74,7 +83,13 @@ def prune_program(
     """
     with legacy_ir():
         graph = Graph(program)
-        channels = Channels(graph, fetches, plan.groups.editable, plan.groups.layer_norm)
+        return prune_channels(Channels(graph, fetches, plan.groups.editable, plan.groups.layer_norm), plan)
+
+
+def prune_channels(channels: Channels, plan: Plan) -> Tuple[Any, Dict[str, Dict[int, np.ndarray]]]:
+    """The same as :func:`prune_program` for a program analysed already; its graph is edited, so this is done once."""
+    with legacy_ir():
+        graph = channels.graph
         sizes = Sizes(channels.flow, channels.removed(plan))
         for op in graph.ops():
             rule = RULES.get(op.type)
