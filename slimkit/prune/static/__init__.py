@@ -1,0 +1,1 @@
+"""PaddleSlim's static pruning API: ``Pruner``, sensitivities, ``save_model`` and ``load_model``."""

@@ -1,0 +1,272 @@
+"""Which units go: a parameter at a time, in the order given, each by its own filters, as PaddleSlim does it.
+
+A parameter's ratio is the fraction of *its* filters that goes. Where several of those asked for go together, the first
+decides for the filters they have in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+
+import numpy as np
+
+from slimkit.errors import ConfigError, suggestion
+from slimkit.prune.criteria import CRITERIA, Criterion, Scorer, criterion_named
+from slimkit.prune.groups import DEPTHWISE, OUTPUT, VECTOR, Group, Groups, Member
+from slimkit.prune.legal import legal
+from slimkit.prune.static.views import ProgramView, PruningCollection
+
+__all__ = ["SELECTORS", "Chooser", "asked_ratios", "prunable_of"]
+
+SELECTORS = ("default_idx_selector", "optimal_threshold")
+_LEAST = 1e-18
+
+
+def asked_ratios(params: Sequence[str], ratios: Sequence[float]) -> Dict[str, float]:
+    """Parameter -> ratio, checked.
+
+    Raises:
+        ConfigError: lists of different lengths, a name twice, or a ratio outside of [0, 1).
+    """
+    if isinstance(params, str) or isinstance(ratios, (int, float)) or len(params) != len(ratios):
+        count = [len(x) if hasattr(x, "__len__") and not isinstance(x, str) else "no list" for x in (params, ratios)]
+        raise ConfigError(
+            f"params and ratios must be lists of one length, a ratio for each parameter; their lengths are {count[0]} "
+            f"and {count[1]}."
+        )
+    found: Dict[str, float] = {}
+    for name, ratio in zip(params, ratios):
+        if name in found:
+            raise ConfigError(f"'{name}' is given twice in params; give it once.")
+        try:
+            found[name] = float(ratio)
+        except (TypeError, ValueError):
+            found[name] = np.nan
+        if not 0 <= found[name] < 1:
+            raise ConfigError(
+                f"The ratio of '{name}' is {ratio!r}; it is the fraction of the filters that goes, from 0 (none) to "
+                "below 1."
+            )
+    return found
+
+
+def prunable_of(groups: Groups, names: Sequence[str], program: Any) -> Tuple[List[str], List[str]]:
+    """The parameters that can be pruned, and a sentence about each of the others.
+
+    Raises:
+        ConfigError: the program has no such parameter, or it has no filters.
+    """
+    kept, notes = [], []
+    stays = {m.parameter: g.refused for g in groups.refused for m in g.members if m.role in (OUTPUT, DEPTHWISE)}
+    have = {var.name for var in program.list_vars() if var.persistable}
+    for name in names:
+        if name in stays:
+            notes.append(f"'{name}' was not pruned: {stays[name]}")
+        elif name not in have:
+            filters = [m.parameter for g in groups for m in g.members if m.role in (OUTPUT, DEPTHWISE)]
+            raise ConfigError(f"The program has no parameter '{name}'{suggestion(name, filters)}")
+        else:
+            groups.of(name)
+            kept.append(name)
+    return kept, notes
+
+
+class Chooser:
+    """Chooses units.
+
+    Args:
+        groups: of the network.
+        program: it.
+        values: name -> array.
+        criterion: a name of :data:`~slimkit.prune.criteria.CRITERIA`, or a function as PaddleSlim calls it.
+        selector: a name of :data:`SELECTORS`, or a function as PaddleSlim calls it.
+
+    Attributes:
+        notes: sentences about what was not done as asked.
+
+    Raises:
+        ConfigError: an unknown criterion or selector.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        program: Any,
+        values: Mapping[str, np.ndarray],
+        criterion: Union[str, Callable[..., Any]],
+        selector: Union[str, Callable[..., Any]],
+    ) -> None:
+        self._groups, self._values = groups, values
+        self._view = ProgramView(program)
+        self._criterion = criterion if callable(criterion) else named_criterion(criterion)
+        self._selector = named_selector(selector)
+        self.notes: List[str] = []
+
+    def units(self, ratios: Mapping[str, float]) -> Dict[str, np.ndarray]:
+        """Group name -> units that go."""
+        removed: Dict[str, np.ndarray] = {}
+        decided: Dict[str, Dict[int, Tuple[str, float]]] = {}
+        for name, ratio in ratios.items():
+            group = self._first(self._groups.of(name), name)
+            before = decided.setdefault(group.name, {})
+            mine = np.unique(group.members[0].units[group.members[0].units >= 0])
+            free = mine[[unit not in before for unit in mine.tolist()]]
+            self._note_decided(name, ratio, [before[u] for u in mine.tolist() if u in before])
+            before.update(dict.fromkeys(free.tolist(), (name, ratio)))
+            if not free.size or ratio == 0:
+                continue
+            gone = self._choose(_part(group, free), ratio)
+            if not gone.size:
+                self.notes.append(f"'{name}' stays whole: a ratio of {ratio:g} is none of its {free.size} units.")
+                continue
+            removed[group.name] = np.union1d(removed.get(group.name, np.zeros(0, np.int64)), free[gone])
+        return removed
+
+    def _note_decided(self, name: str, ratio: float, others: Sequence[Tuple[str, float]]) -> None:
+        different = next((pair for pair in others if pair[1] != ratio), None)
+        if different is not None:
+            self.notes.append(
+                f"'{name}' goes with '{different[0]}', which was given first, so its ratio {ratio:g} has no effect on "
+                f"what they have in common: {different[1]:g} of it goes."
+            )
+
+    def _first(self, group: Group, name: str) -> Group:
+        """The group with a parameter's own member first, then the batch norm behind it."""
+        own = next(m for m in group.members if m.parameter == name and m.role in (OUTPUT, DEPTHWISE))
+        scale = self._view.batch_norm_of(own.op_output)
+        norm = next((m.op_output for m in group.members if m.parameter == scale and m.role == VECTOR), None)
+
+        def rank(member: Member) -> int:
+            return 0 if member is own else 1 if norm is not None and member.op_output == norm else 2
+
+        return replace(group, members=sorted(group.members, key=rank))
+
+    # ---------------------------------------------------------------- scores and selection
+
+    def _choose(self, group: Group, ratio: float) -> np.ndarray:
+        """Units of a part of a group that go; its first member is the one asked for."""
+        scores = self._scores(group)
+        if callable(self._selector):
+            return _selected(group, self._selector, PruningCollection(group, self._view), scores, ratio)
+        master = group.members[0]
+        units = _of_units(group, np.asarray(scores[master.parameter][master.axis], np.float64))
+        if self._selector == "optimal_threshold":
+            return below_threshold(units, ratio)
+        steps = legal(group)
+        return steps.units(steps.nearest(ratio), units)
+
+    def _scores(self, group: Group) -> Mapping[str, Mapping[int, np.ndarray]]:
+        """Parameter -> axis -> score of each index, at least for the group's first member."""
+        master = group.members[0]
+        if isinstance(self._criterion, Criterion):
+            units = Scorer(self._values, self._criterion, reduce="first")(group)
+            found: Dict[str, Dict[int, np.ndarray]] = {}
+            for member in group.members:
+                found.setdefault(member.parameter, {})[member.axis] = np.append(units, np.inf)[member.units]
+            return found
+        collection = PruningCollection(group, self._view)
+        held = {name: self._values[name] for name in collection.variables() if name in self._values}
+        scores = self._criterion(collection, held, self._view)
+        try:
+            own = np.asarray(scores[master.parameter][master.axis], np.float64)
+        except (TypeError, KeyError, IndexError, ValueError):
+            own = np.zeros(0)
+        if own.shape != master.units.shape or not np.isfinite(own).all():
+            raise ConfigError(
+                f"The criterion function must return {{parameter: {{axis: scores}}}} with {len(master.units)} finite "
+                f"scores for '{master.parameter}' on axis {master.axis}, which it did not."
+            )
+        return scores  # type: ignore[no-any-return]
+
+
+def named_criterion(name: Any) -> Criterion:
+    """The row of a criterion that needs no gradients.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    found = criterion_named(name)
+    if found.gradients:
+        usable = ", ".join(row.name for row in CRITERIA.values() if not row.gradients)
+        raise ConfigError(
+            f"The criterion {name} needs gradients of the loss, which Pruner is not given; choose one of {usable}, or "
+            "make the plan with slimkit.prune.make_plan(..., gradients=...)."
+        )
+    return found
+
+
+def named_selector(selector: Any) -> Any:
+    """A selector, checked.
+
+    Raises:
+        ConfigError: it is neither a function nor one of :data:`SELECTORS`.
+    """
+    if not callable(selector) and selector not in SELECTORS:
+        raise ConfigError(
+            f"There is no idx_selector {selector!r}; it is a function or one of {', '.join(SELECTORS)}"
+            f"{suggestion(str(selector), SELECTORS)}"
+        )
+    return selector
+
+
+def below_threshold(scores: np.ndarray, ratio: float) -> np.ndarray:
+    """PaddleSlim's ``optimal_threshold``: the least scores whose squares are a fraction of the sum of squares.
+
+    Args:
+        scores: shape [units].
+        ratio: the fraction.
+
+    Returns:
+        The units below the threshold, ascending; never all.
+    """
+    clipped = np.maximum(scores, _LEAST)
+    ordered = np.sort(clipped)
+    squares = np.cumsum(ordered**2)
+    place = int(np.argmax(squares / squares[-1] > ratio))
+    threshold = (ordered[place - 1] + ordered[place]) / 2 if place else 0.0
+    return np.flatnonzero(clipped < threshold)
+
+
+def _part(group: Group, units: np.ndarray) -> Group:
+    """A group of some units of a group, numbered anew, and of the members that have any of them."""
+    number = np.full(group.size + 1, -1, np.int64)  # the last stands for -1: of no unit
+    number[units] = np.arange(len(units))
+    members = [replace(member, units=number[member.units]) for member in group.members]
+    kept = [member for member in members if (member.units >= 0).any()]
+    return replace(group, size=len(units), members=kept)
+
+
+def _of_units(group: Group, scores: np.ndarray) -> np.ndarray:
+    """Scores of the first member's indices as those of the units: the mean of each."""
+    units = group.members[0].units
+    inside = units >= 0
+    count = np.bincount(units[inside], minlength=group.size)
+    return np.bincount(units[inside], scores[inside], group.size) / np.maximum(count, 1)
+
+
+def _selected(
+    group: Group, selector: Callable[..., Any], collection: PruningCollection, scores: Any, ratio: float
+) -> np.ndarray:
+    """What a selector function chose, as units."""
+    master = group.members[0]
+    entries = selector(collection, scores, {master.parameter: ratio})
+    try:
+        chosen = [np.unique(np.asarray(indices, np.int64).reshape(-1)) for _, _, indices, _ in entries]
+    except (TypeError, ValueError):
+        raise ConfigError(
+            "The idx_selector function must return a list of (parameter, axis, indices, transforms), which it did not."
+        ) from None
+    if any(not np.array_equal(each, chosen[0]) for each in chosen[1:]):
+        raise ConfigError(
+            f"The idx_selector function chose different indices for parameters that go with '{master.parameter}'; "
+            "give the indices of the group's master for each."
+        )
+    indices = chosen[0] if chosen else np.zeros(0, np.int64)
+    if indices.size and not (0 <= indices[0] and indices[-1] < len(master.units)):
+        raise ConfigError(
+            f"The idx_selector function chose index {int(indices[-1] if indices[0] >= 0 else indices[0])} of "
+            f"'{master.parameter}', which has {len(master.units)}."
+        )
+    units = np.unique(master.units[indices])
+    return units[units >= 0]
