@@ -31,7 +31,12 @@ __all__ = [
 
 
 def find_groups(
-    model: Any, fetches: Optional[Sequence[str]] = None, *, editable: bool = True, layer_norm: bool = False
+    model: Any,
+    fetches: Optional[Sequence[str]] = None,
+    *,
+    editable: bool = True,
+    layer_norm: bool = False,
+    from_shapes: bool = False,
 ) -> Groups:
     """Finds which channels of a network can go, and what goes with them.
 
@@ -41,10 +46,12 @@ def find_groups(
         editable: ops' attributes may be rewritten; False for the trace of a layer whose code stays.
         layer_norm: also let channels go that a layer_norm takes its mean over; then the network with zeros in their
             place computes something else than the pruned one.
+        from_shapes: where ``editable`` is False: take it that the layer's code computes the numbers in its reshapes
+            from shapes; :mod:`slimkit.prune.layers` tries whether it does.
     """
     program, fetches = _program_of(model, fetches)
     with legacy_ir():
-        return Channels(Graph(program), fetches, editable, layer_norm).groups
+        return Channels(Graph(program), fetches, editable, layer_norm, from_shapes).groups
 
 
 def _program_of(model: Any, fetches: Optional[Sequence[str]]) -> Tuple[Any, Optional[Sequence[str]]]:

@@ -27,13 +27,19 @@ class Channels:
         fetches: names of the results that keep their channels; None: whatever no op reads.
         editable: see :class:`~slimkit.prune.flow.Flow`.
         layer_norm: let channels go that a layer_norm takes its mean over.
+        from_shapes: see :class:`~slimkit.prune.flow.Flow`.
     """
 
     def __init__(
-        self, graph: Graph, fetches: Optional[Sequence[str]] = None, editable: bool = True, layer_norm: bool = False
+        self,
+        graph: Graph,
+        fetches: Optional[Sequence[str]] = None,
+        editable: bool = True,
+        layer_norm: bool = False,
+        from_shapes: bool = False,
     ) -> None:
         self.graph = graph
-        self.flow = Flow(graph, editable, layer_norm)
+        self.flow = Flow(graph, editable, layer_norm, from_shapes)
         self._run(fetches)
         self._settle()
         self.groups = self._collect()

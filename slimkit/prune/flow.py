@@ -55,12 +55,17 @@ class Flow:
         editable: attributes of ops, such as the sections of a split, may be rewritten when channels go; False for the
             trace of a layer whose forward is code.
         layer_norm: channels may go although a layer_norm takes its mean over them.
+        from_shapes: where ``editable`` is False: the code computes the numbers in its reshapes from shapes, so they
+            follow although the trace has them as constants.
     """
 
-    def __init__(self, graph: Graph, editable: bool = True, layer_norm: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, editable: bool = True, layer_norm: bool = False, from_shapes: bool = False
+    ) -> None:
         self.graph = graph
         self.editable = editable
         self.layer_norm = layer_norm
+        self.shapes_stay = not editable and not from_shapes
         self.labels = Labels()
         self.bindings: List[Binding] = []
         self._bound: Dict[Tuple[str, int], np.ndarray] = {}

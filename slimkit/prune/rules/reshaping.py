@@ -97,7 +97,7 @@ def _reshape(flow: Flow, op: GraphOp) -> None:
     if new is None:
         flow.labels.fix(labels, f"a {op.type} op mixes them with axes of unknown size")
         return
-    if op.type.startswith("reshape") and (not flow.editable or _by_constant(op, new)):
+    if op.type.startswith("reshape") and (flow.shapes_stay or _by_constant(op, new)):
         new = _as_written(flow, op, new)
     flow.set(result, new)
 
@@ -184,7 +184,7 @@ def _expand(flow: Flow, op: GraphOp) -> None:
         return
     flow.fix_inputs(op, f"a {op.type} op reads them as a setting", but=[source])
     new: Optional[np.ndarray] = labels.reshape((1,) * (flow.rank(result) - labels.ndim) + labels.shape)
-    if new is not None and (not flow.editable or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor"))):
+    if new is not None and (flow.shapes_stay or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor"))):
         new = _as_written_expand(flow, op, new)
     flow.set(result, new)
 
