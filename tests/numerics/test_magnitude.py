@@ -118,3 +118,11 @@ def test_the_cubic():
     ratios = [uneven.at(t) for t in range(40)]
     assert ratios == sorted(ratios) and len(set(ratios)) == 11
     assert uneven.at(31) < 0.75 == uneven.at(32)
+
+
+def test_paddleslim_2_6_runs_the_same_schedule():
+    """Its ratios at the iterations where they rise, recorded; phases that are whole steps, where it is exact too."""
+    recorded = {0: 0.0, 22: 0.1, 33: 0.475781, 44: 0.66875, 55: 0.739844, 66: 0.75}
+    schedule = GradualSchedule(0.75, 0.1, 22, 44, 100, 4)
+    for t in range(80):
+        assert schedule.at(t) == pytest.approx(recorded[max(k for k in recorded if k <= t)], abs=1e-6)

@@ -19,7 +19,14 @@ import paddle
 
 from slimkit.errors import ConfigError
 from slimkit.numerics.magnitude import magnitude_threshold, sparsity
-from slimkit.prune.unstructured.layer_masks import LayerWeight, attach, is_norm, layer_parameters, mask_weight
+from slimkit.prune.unstructured.layer_masks import (
+    LayerWeight,
+    attach,
+    is_norm,
+    layer_parameters,
+    mask_quickly,
+    mask_weight,
+)
 from slimkit.prune.unstructured.pruner import Gradual, MaskedTraining
 from slimkit.prune.unstructured.settings import CONV1X1_ONLY, Settings, is_conv1x1, read_skipped
 
@@ -81,8 +88,8 @@ class UnstructuredPruner(MaskedTraining):
                 f"All {len(self.skip_params)} parameters of the model are skipped and nothing is left to prune; check "
                 "prune_params_type and skip_params_func."
             )
-        own = type(self).mask_parameters is not UnstructuredPruner.mask_parameters
-        attach(self._weights, self.mask_parameters if own else mask_weight)
+        self._own = type(self).mask_parameters is not UnstructuredPruner.mask_parameters
+        self._holds = attach(self._weights, self.mask_parameters if self._own else mask_weight)
 
     def _choose(self, model: Any) -> List[LayerWeight]:
         weights = list(layer_parameters(model))
@@ -124,7 +131,14 @@ class UnstructuredPruner(MaskedTraining):
     def step(self) -> None:
         """Computes the masks anew and applies them; call it after every optimizer step."""
         super().step()
-        self.update_params()
+        self._apply()
+
+    def _apply(self) -> None:
+        """Masks the weights with masks that are known to be ones and zeros."""
+        for weight in self._weights:
+            (self.mask_parameters if self._own else mask_quickly)(weight.parameter, weight.mask)
+        for hold in self._holds:
+            hold.fresh = True
 
     def update_params(self) -> None:
         """Sets the masked weights to exactly zero; call it before evaluating or saving."""
@@ -214,7 +228,7 @@ class GMPUnstructuredPruner(Gradual, UnstructuredPruner):
     def step(self) -> None:
         """Sets the schedule's ratio for this iteration, the masks if it changed, and applies them."""
         super().step()
-        self.update_params()
+        self._apply()
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -90,6 +90,11 @@ class MaskedTraining:
         for name in self._names():
             self._write_mask(name, self._read(name) != 0)
 
+    def _binarize(self) -> None:
+        """Makes ones and zeros of masks that were loaded: a checkpoint may hold averages of them."""
+        for name in self._names():
+            self._write_mask(name, self._read_mask(name))
+
     def _density_is(self, ratio: float) -> bool:
         """Whether the masks prune this ratio already, up to one block a weight."""
         masks = [self._read_mask(name) for name in self._names()]
@@ -113,6 +118,7 @@ class Gradual:
     _update_masks: Any
     _density_is: Any
     _zeros_reach: Any
+    _binarize: Any
 
     def _begin(self, configs: Optional[Mapping[str, Any]], ratio: float) -> None:
         self.schedule, self.cur_iteration = gradual_schedule(configs, ratio)
@@ -160,6 +166,8 @@ class Gradual:
         if self.ratio != before or (self._unsure and not self._density_is(self.ratio)):
             self.update_threshold()
             self._update_masks()
+        elif self._unsure:
+            self._binarize()
         self._unsure = False
         self.cur_iteration += 1
         self._save_progress()
