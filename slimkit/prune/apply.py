@@ -74,8 +74,9 @@ def prune_model(model: Model, plan: Plan) -> Model:
         ModelError: the plan is of another network.
     """
     program, slices = prune_program(model.program, plan, model.fetches)
-    scope = core.Scope()
-    fill_scope(scope, {**dict(model.params), **pruned_arrays(model.params, slices)})
+    scope, params = core.Scope(), model.params
+    smaller = pruned_arrays(params, slices)
+    fill_scope(scope, {name: smaller[name] if name in smaller else params[name] for name in params})
     return Model(program, scope, model.feeds, model.fetches)
 
 
@@ -168,7 +169,9 @@ def _has_shape(var: Any) -> bool:
 def cut(array: np.ndarray, axes: Mapping[int, np.ndarray]) -> np.ndarray:
     """Returns an array without some indices of some axes."""
     for axis, indices in axes.items():
-        array = np.delete(array, indices, axis)
+        kept = np.ones(array.shape[axis], bool)
+        kept[indices] = False
+        array = np.compress(kept, array, axis)
     return np.ascontiguousarray(array)
 
 

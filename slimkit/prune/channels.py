@@ -100,27 +100,31 @@ class Channels:
     def _collect(self) -> Groups:
         flow = self.flow
         classes, fixed, notes = flow.labels.classes(), flow.labels.fixed(), flow.labels.notes()
-        producers = _in_order([b for b in flow.bindings if b.role == OUTPUT], self.graph)
+        bindings = _in_order(flow.bindings, self.graph)
+        producers = [b for b in bindings if b.role == OUTPUT]
         owner = _owners(producers, classes)
+        stays = np.zeros(flow.labels.count, bool)  # by class
+        stays[list(fixed)] = True
         groups: List[Group] = []
         unit_of = np.full(flow.labels.count, -1, np.int64)  # by class
         group_of = np.full(flow.labels.count, -1, np.int64)
-        for place, bindings in enumerate(owner):
-            found = dict.fromkeys(c for b in bindings for c in classes[b.labels].tolist())
-            free = [c for c in found if c not in fixed]
+        for place, own in enumerate(owner):
+            found = _once(np.concatenate([classes[b.labels] for b in own]))
+            free = found[~stays[found]]
             unit_of[free] = np.arange(len(free))
             group_of[free] = place
-            groups.append(_group(bindings[0], list(found), free, fixed, notes))
+            groups.append(_group(own[0], len(found), free, found[stays[found]].tolist(), fixed, notes))
         self._group_of, self._unit_of = group_of, unit_of
         seen: Dict[Tuple[str, int, int], bool] = {}
-        for binding in _in_order(flow.bindings, self.graph):
-            own = classes[binding.labels]
-            for place in np.unique(group_of[own]).tolist():
+        for binding in bindings:
+            classes_here = classes[binding.labels]
+            places = group_of[classes_here]
+            for place in set(places.tolist()):
                 key = (binding.parameter, binding.axis, place)
                 if place < 0 or key in seen:
                     continue
                 seen[key] = True
-                units = np.where(group_of[own] == place, unit_of[own], -1)
+                units = np.where(places == place, unit_of[classes_here], -1)
                 groups[place].members.append(
                     Member(binding.parameter, binding.axis, units, binding.role, binding.op_type, binding.op_output)
                 )
@@ -203,8 +207,10 @@ def _in_order(bindings: List[Binding], graph: Graph) -> List[Binding]:
 
 def _owners(producers: List[Binding], classes: np.ndarray) -> List[List[Binding]]:
     """Filters that share a class are one group; groups and their filters in program order."""
-    first: Dict[int, int] = {}
     parent = list(range(len(producers)))
+    first = np.zeros(len(classes), np.int64)  # class -> the first producer that has it
+    for place in reversed(parent):
+        first[classes[producers[place].labels]] = place
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -212,9 +218,8 @@ def _owners(producers: List[Binding], classes: np.ndarray) -> List[List[Binding]
         return i
 
     for place, binding in enumerate(producers):
-        for each in np.unique(classes[binding.labels]).tolist():
-            other = root(first.setdefault(each, place))
-            mine = root(place)
+        for earlier in sorted(set(first[classes[binding.labels]].tolist())):
+            other, mine = root(earlier), root(place)
             parent[max(mine, other)] = min(mine, other)
     found: Dict[int, List[Binding]] = {}
     for place, binding in enumerate(producers):
@@ -222,15 +227,28 @@ def _owners(producers: List[Binding], classes: np.ndarray) -> List[List[Binding]
     return list(found.values())
 
 
+def _once(values: np.ndarray) -> np.ndarray:
+    """The values without repetitions, in the order they first appear in."""
+    _, first = np.unique(values, return_index=True)
+    return values[np.sort(first)]
+
+
 def _group(
-    first: Binding, found: List[int], free: List[int], fixed: Dict[int, List[str]], notes: Dict[int, List[str]]
+    first: Binding,
+    count: int,
+    free: np.ndarray,
+    held: List[int],
+    fixed: Dict[int, List[str]],
+    notes: Dict[int, List[str]],
 ) -> Group:
-    reasons = list(dict.fromkeys(text for c in found for text in fixed.get(c, [])))
-    remarks = list(dict.fromkeys(text for c in free for text in notes.get(c, [])))
+    """A group of ``count`` classes, of which ``free`` may go and ``held`` must stay."""
+    reasons = list(dict.fromkeys(text for c in held for text in fixed[c]))
+    noted = free.tolist() if notes else []
+    remarks = list(dict.fromkeys(text for c in noted for text in notes.get(c, [])))
     refused = None
     if len(free) < 2:
         refused = "; ".join(reasons) if reasons else "it is a single unit, which must stay"
-    elif len(free) < len(found):
-        remarks.append(f"{len(found) - len(free)} of {len(found)} units stay: {'; '.join(reasons)}")
-    size = len(free) if refused is None else len(found)
+    elif len(held):
+        remarks.append(f"{len(held)} of {count} units stay: {'; '.join(reasons)}")
+    size = len(free) if refused is None else count
     return Group(first.parameter, size, [], refused, remarks)
