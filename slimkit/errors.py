@@ -11,6 +11,7 @@ from typing import Iterable, Optional
 __all__ = [
     "ConfigError",
     "DataError",
+    "EvaluationError",
     "ModelError",
     "NumericsError",
     "RuntimeFailedError",
@@ -41,6 +42,10 @@ class TranslationError(ModelError):
 
 class DataError(SlimkitError):
     """A dataset, image, label file or feed is missing or malformed."""
+
+
+class EvaluationError(SlimkitError):
+    """A model could not be evaluated: the evaluation raised, or gave no usable figure."""
 
 
 class NumericsError(SlimkitError, ValueError):

@@ -1,0 +1,123 @@
+"""``Masked``: a network whose parameters have slices set to zero for a while, and exactly as they were afterwards.
+
+The values are changed where they lie, in the tensors' own memory: what a point costs is the size of the slices, not
+that of the parameters, and nothing is allocated for the next point of a group that only removes more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Container, Dict, Mapping, MutableMapping, Optional
+
+import numpy as np
+
+from slimkit.prune.groups import Groups
+from slimkit.prune.plan import Plan
+
+__all__ = ["Masked", "memory_of", "zero"]
+
+
+def memory_of(tensor: Any) -> Optional[np.ndarray]:
+    """The memory of a dense tensor on the CPU as a writable array; None where it cannot be had.
+
+    It is valid for as long as the tensor is neither resized nor set.
+    """
+    if tensor is None or not tensor._is_initialized() or not tensor._place().is_cpu_place():
+        return None
+    kind: Any = _TYPES.get(str(tensor._dtype()).rsplit(".", 1)[-1])  # "paddle.float32"
+    shape = tensor.shape()
+    if kind is None or "ONEDNN" in str(tensor._layout()).upper():
+        return None
+    count = int(np.prod(shape))
+    if count == 0:
+        return None
+    buffer = (ctypes.c_char * (count * np.dtype(kind).itemsize)).from_address(tensor._ptr())
+    return np.frombuffer(buffer, kind).reshape(shape)
+
+
+#: Paddle's data types that can be zeroed in place.
+_TYPES = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
+
+
+def zero(array: np.ndarray, axes: Mapping[int, np.ndarray]) -> None:
+    """Sets slices of an array to zero, in place.
+
+    Args:
+        array: any shape.
+        axes: axis -> indices.
+    """
+    for axis, indices in axes.items():
+        if axis == 0:
+            array[indices] = 0
+            continue
+        gone = np.zeros(array.shape[axis], bool)
+        gone[indices] = True
+        np.copyto(array, 0, where=gone.reshape([-1 if i == axis else 1 for i in range(array.ndim)]))
+
+
+class Masked:
+    """A group's units, set to zero in the parameters; a context manager that gives the values back.
+
+    Args:
+        params: name -> array, get and set. Where it has a method ``tensor(name)`` that gives the dense tensor, the
+            tensor's memory is changed in place.
+        groups: of the network.
+        group: name of the group.
+        only: parameters to change; None: all of the group's that ``params`` has.
+    """
+
+    def __init__(
+        self,
+        params: MutableMapping[str, np.ndarray],
+        groups: Groups,
+        group: str,
+        only: Optional[Container[str]] = None,
+    ) -> None:
+        self._params, self._groups, self._group = params, groups, group
+        self._tensor = getattr(params, "tensor", lambda name: None)
+        names = dict.fromkeys(member.parameter for member in groups[group].members)
+        self._names = {name for name in names if name in params and (only is None or name in only)}
+        self._kept: Dict[str, np.ndarray] = {}
+        self._zeroed = np.zeros(0, np.int64)
+
+    def __enter__(self) -> Masked:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.restore()
+
+    def set(self, units: np.ndarray) -> None:
+        """Sets the slices of these units, and no others, to zero.
+
+        Args:
+            units: int64, sorted.
+        """
+        if not np.isin(self._zeroed, units, assume_unique=True).all():
+            self.restore()
+        fresh = np.setdiff1d(units, self._zeroed, assume_unique=True)
+        for name, axes in Plan(self._groups, {self._group: fresh}).slices().items():
+            if name in self._names:
+                self._zero(name, axes)
+        self._zeroed = units
+
+    def restore(self) -> None:
+        """Gives every parameter its values back."""
+        for name, values in self._kept.items():
+            memory = memory_of(self._tensor(name))
+            if memory is not None:
+                np.copyto(memory, values)
+            else:
+                self._params[name] = values
+        self._kept.clear()
+        self._zeroed = self._zeroed[:0]
+
+    def _zero(self, name: str, axes: Mapping[int, np.ndarray]) -> None:
+        memory = memory_of(self._tensor(name))
+        array = self._params[name] if memory is None else memory
+        if name not in self._kept:
+            self._kept[name] = np.array(array)
+        if memory is None:
+            array = np.array(array)
+        zero(array, axes)
+        if memory is None:
+            self._params[name] = array
