@@ -76,7 +76,7 @@ def _numbers(result: Any) -> List[Result]:
     return found
 
 
-def difference(masked: Results, pruned: Results, discrete: bool = False) -> Optional[str]:
+def difference(masked: Results, pruned: Results, discrete: bool = False, shrinks: bool = False) -> Optional[str]:
     """Says where a pruned layer computes something else than the masked one; None where it does not.
 
     Parts whose results have other shapes by now are passed over.
@@ -85,7 +85,11 @@ def difference(masked: Results, pruned: Results, discrete: bool = False) -> Opti
         masked: with zeros.
         pruned: physically.
         discrete: the results are chosen boxes, which flip where two scores are nearly equal; its parts are compared.
+        shrinks: channels of the results go.
     """
+    shapes = [[shape for shape, _ in found.get("", ())] for found in (masked, pruned)]
+    if not discrete and not shrinks and shapes[0] != shapes[1]:
+        return f"its results have the shapes {shapes[1]} then, and not {shapes[0]}"
     for name, expected in masked.items():
         if (discrete and name == "") or len(expected) != len(pruned.get(name, ())):
             continue

@@ -9,7 +9,7 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
-from slimkit.errors import ModelError, SlimkitError
+from slimkit.errors import SlimkitError
 from slimkit.ir import Model
 from slimkit.prune.cost import CostModel
 from slimkit.prune.groups import Groups
@@ -52,6 +52,9 @@ class LayerNetwork:
     Attributes:
         groups: what can go; see :func:`~slimkit.prune.layers.trials.tried_groups`.
         tensors: parameters and buffers by name.
+        shapes: of the tensors when the groups were found.
+        program: the trace, a legacy program.
+        cost: what the layer costs under a plan; None when it could not be counted or nothing can go.
         unread: parameters that no trace reads, in order; whether they fit what is pruned is not known.
 
     Raises:
@@ -62,12 +65,14 @@ class LayerNetwork:
     def __init__(self, layer: nn.Layer, inputs: Any, *, dtype: str = "float32", results: bool = False) -> None:
         self.layer = layer
         self.tensors = LayerTensors(layer)
+        self.shapes = self.tensors.shapes()
         self.arguments = example_arguments(inputs, dtype)
         core = core_layer(layer)
         model = _traced(core, self.arguments)
         discrete = any(kind in _DISCRETE for kind in model.op_counts())
         analysed, self.unread = self._with_train_mode(core, model)
-        self.trials = Trials(layer, self.arguments, discrete)
+        self.program = analysed.program
+        self.trials = Trials(layer, self.arguments, discrete, results)
         self.groups: Groups = tried_groups(analysed, self.trials, [] if results else analysed.fetches)
         self.cost: Optional[CostModel] = None
         try:
@@ -117,7 +122,4 @@ def _traced(layer: nn.Layer, arguments: List[Any]) -> Model:
 def _cost(model: Model, groups: Groups, tensors: LayerTensors) -> CostModel:
     from slimkit.analysis import complexity
 
-    shapes = {name: tuple(tensors.variable(name).shape) for name in tensors}
-    if not groups.prunable:
-        raise ModelError("nothing of it can be pruned.")
-    return CostModel(complexity(model), groups, shapes)
+    return CostModel(complexity(model), groups, tensors.shapes())

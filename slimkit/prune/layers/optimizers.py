@@ -6,7 +6,7 @@ from typing import Any, Iterator, List, Sequence
 
 import paddle
 
-__all__ = ["optimizers_of", "state_of"]
+__all__ = ["drop_state", "optimizers_of", "state_of"]
 
 _INNER = ("_inner_opt", "inner_opt", "user_defined_optimizer", "_optimizer")
 
@@ -40,3 +40,21 @@ def state_of(optimizer: Any, parameter: str, shape: Sequence[int]) -> Iterator[p
             tensor = accumulator.get(name)
             if tensor is not None and list(tensor.shape) == list(shape):
                 yield tensor
+
+
+def drop_state(optimizer: Any, parameter: paddle.Tensor) -> None:
+    """Makes an optimizer start anew for a parameter whose state has another shape than it."""
+    tables = (getattr(optimizer, "_accumulators", None) or {}).values()
+    held = [table[parameter.name] for table in tables if parameter.name in table]
+    master = (getattr(optimizer, "_master_weights", None) or {}).get(parameter.name)
+    stale = [t for t in (*held, master) if t is not None and t.ndim and list(t.shape) != [1]]
+    if all(list(tensor.shape) == list(parameter.shape) for tensor in stale):
+        return
+    for table in tables:
+        table.pop(parameter.name, None)
+        if master is not None:
+            table.pop(master.name, None)
+    (getattr(optimizer, "_master_weights", None) or {}).pop(parameter.name, None)
+    known = getattr(optimizer, "_already_create_accumulator", None)
+    if known is not None:
+        known.difference_update({parameter.name, getattr(master, "name", parameter.name)})

@@ -43,6 +43,10 @@ class LayerTensors(MutableMapping[str, np.ndarray]):
             raise ModelError(f"The layer has no parameter or buffer '{name}'{suggestion(name, self._tensors)}")
         return self._tensors[name]
 
+    def shapes(self) -> Dict[str, Tuple[int, ...]]:
+        """Name -> shape."""
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
     def tensor(self, name: str) -> Any:
         """The dense tensor that holds the values."""
         return self.variable(name).get_tensor()

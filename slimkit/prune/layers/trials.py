@@ -30,11 +30,13 @@ class Trials:
     Args:
         layer: it.
         arguments: of its forward.
-        discrete: see :func:`~slimkit.prune.layers.comparison.difference`.
+        discrete, shrinks: see :func:`~slimkit.prune.layers.comparison.difference`.
     """
 
-    def __init__(self, layer: nn.Layer, arguments: Sequence[Any], discrete: bool = False) -> None:
-        self.layer, self.arguments, self.discrete = layer, list(arguments), discrete
+    def __init__(
+        self, layer: nn.Layer, arguments: Sequence[Any], discrete: bool = False, shrinks: bool = False
+    ) -> None:
+        self.layer, self.arguments, self.discrete, self.shrinks = layer, list(arguments), discrete, shrinks
 
     def failure(self, plan: Plan) -> Optional[str]:
         """Why a layer pruned by a plan would not work; None when it would. The layer is left as it is.
@@ -55,7 +57,7 @@ class Trials:
             return f"its code fails: {_sentence(error)}"
         finally:
             undo()
-        return difference(masked, pruned, self.discrete)
+        return difference(masked, pruned, self.discrete, self.shrinks)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,14 @@
+"""PaddleSlim's path names for users of dygraph layers; the work is in the pillars."""
+
+from __future__ import annotations
+
+from slimkit.dygraph.prune import (
+    FilterPruner,
+    FPGMFilterPruner,
+    L1NormFilterPruner,
+    L2NormFilterPruner,
+    Pruner,
+    PruningPlan,
+)
+
+__all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner", "Pruner", "PruningPlan"]

@@ -1,0 +1,14 @@
+"""Pruning of dygraph layers under PaddleSlim's path names."""
+
+from __future__ import annotations
+
+from slimkit.prune.layers import (
+    FilterPruner,
+    FPGMFilterPruner,
+    L1NormFilterPruner,
+    L2NormFilterPruner,
+    Pruner,
+    PruningPlan,
+)
+
+__all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner", "Pruner", "PruningPlan"]
