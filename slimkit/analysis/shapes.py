@@ -92,7 +92,8 @@ def feed_shapes(model: Model, given: InputShapes) -> Dict[str, Shape]:
 
 def _example(name: str, declared: Sequence[int]) -> str:
     sides = [1 if side < 0 and i == 0 else _EXAMPLE if side < 0 else side for i, side in enumerate(declared)]
-    return f"input_shapes={{'{name}': {sides}}}"
+    listed = ",".join(map(str, sides))
+    return f"input_shapes={{'{name}': {sides}}}, on the command line --input {name}={listed}"
 
 
 def _by_name(model: Model, given: InputShapes) -> Dict[str, Sequence[int]]:
