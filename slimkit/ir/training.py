@@ -6,7 +6,7 @@ are frozen. ``to_training`` turns such a ``Model`` into one that ``optimizer.min
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from paddle.base import core
 
@@ -14,7 +14,7 @@ from slimkit.errors import ModelError
 from slimkit.ir.graph import promote_to_parameter
 from slimkit.ir.guards import legacy_ir
 
-__all__ = ["to_training"]
+__all__ = ["to_imitation", "to_training"]
 
 _FLOATS = (core.VarDesc.VarType.FP32, core.VarDesc.VarType.FP16, core.VarDesc.VarType.BF16)
 #: Slots whose variables are statistics or constants, not weights: op type -> slots.
@@ -24,8 +24,9 @@ _STATISTICS: Dict[str, List[str]] = {
 }
 
 
-#: Variables of the loss that ``to_training`` appends.
+#: Variables of the losses that ``to_training`` and ``to_imitation`` append.
 _LOSS_NAMES = ("train_loss.softmax", "train_loss.each", "train_loss")
+_IMITATION_NAMES = ("imitation_loss.softmax", "imitation_loss.difference", "imitation_loss.each", "imitation_loss")
 
 
 def _statistics(block: Any) -> set:
@@ -102,14 +103,7 @@ def to_training(
     with legacy_ir():
         block = model.program.global_block()
         name = output or model.fetches[0]
-        if name not in block.vars:
-            raise ModelError(f"The model has no output '{name}'; its outputs are {', '.join(model.fetches)}.")
-        for new in (label, *_LOSS_NAMES):
-            if new in block.vars:
-                raise ModelError(
-                    f"The model has a variable '{new}' already, so the loss cannot have it; give another label name, "
-                    "or the inference model if this one was made trainable before."
-                )
+        _check_names(model, name, (label, *_LOSS_NAMES))
         if len(block.vars[name].shape) != 2:
             raise ModelError(
                 f"The output '{name}' has shape {list(block.vars[name].shape)}; a cross-entropy loss needs [batch, "
@@ -124,6 +118,87 @@ def to_training(
         model.feeds.append(label)
         model.fetches.append(loss)
         return loss
+
+
+def to_imitation(model: Any, teacher: str = "teacher", output: Optional[str] = None) -> str:
+    """Adds a loss that pulls an output towards another network's, and makes the model trainable, in place.
+
+    No labels are needed. Behind a sigmoid it is the binary cross-entropy with the teacher's probabilities, behind a
+    softmax the cross-entropy with them (Hinton et al., arXiv:1503.02531, eq. 1 at temperature 1), else the mean
+    squared difference. Batch norms stay frozen.
+
+    Args:
+        model: a ``slimkit.ir.Model`` for inference.
+        teacher: name of the new feed: the other network's output for the same input.
+        output: the fetch that imitates; None: the first.
+
+    Returns:
+        Name of the loss variable, a scalar; it is also appended to ``model.fetches``, and ``teacher`` to ``feeds``.
+
+    Raises:
+        ModelError: the fetch is unknown, or a variable of the teacher's or the loss's name is there.
+    """
+    with legacy_ir():
+        block = model.program.global_block()
+        name = output or model.fetches[0]
+        _check_names(model, name, (teacher, *_IMITATION_NAMES))
+        _promote(block)
+        _clear_stop_gradient(block, [*model.feeds, teacher])
+        _train_mode(block, False)
+        loss = _append_imitation(block, name, teacher)
+        model.feeds.append(teacher)
+        model.fetches.append(loss)
+        return loss
+
+
+def _append_imitation(block: Any, name: str, teacher: str) -> str:
+    producer = next((op for op in reversed(block.ops) if name in op.output_arg_names), None)
+    kind = producer.type if producer is not None else ""
+    shape = [-1, *block.vars[name].shape[1:]]
+    block.create_var(
+        name=teacher, shape=shape, dtype="float32", stop_gradient=True, is_data=True, need_check_feed=True
+    )
+    probabilities, difference, each, loss = (
+        block.create_var(name=new, shape=shape if index < 3 else [], dtype="float32")
+        for index, new in enumerate(_IMITATION_NAMES)
+    )
+    if kind == "sigmoid":
+        block.append_op(
+            type="sigmoid_cross_entropy_with_logits",
+            inputs={"X": [producer.input("X")[0]], "Label": [teacher]},
+            outputs={"Out": [each]},
+            attrs={"normalize": False, "ignore_index": -100},
+        )
+    elif kind == "softmax":
+        block.append_op(
+            type="softmax_with_cross_entropy",
+            inputs={"Logits": [producer.input("X")[0]], "Label": [teacher]},
+            outputs={"Softmax": [probabilities], "Loss": [each]},
+            attrs={"soft_label": True, "axis": producer.attr("axis"), "numeric_stable_mode": True},
+        )
+    else:
+        block.append_op(
+            type="elementwise_sub", inputs={"X": [name], "Y": [teacher]}, outputs={"Out": [difference]},
+            attrs={"axis": -1},
+        )  # fmt: skip
+        block.append_op(type="square", inputs={"X": [difference]}, outputs={"Out": [each]})
+    block.append_op(type="mean", inputs={"X": [each]}, outputs={"Out": [loss]})
+    for var in (probabilities, difference, each, loss):
+        var.stop_gradient = False
+    return str(loss.name)
+
+
+def _check_names(model: Any, output: str, new: Sequence[str]) -> None:
+    """Refuses an output that is not there, and new variables that are."""
+    block = model.program.global_block()
+    if output not in block.vars:
+        raise ModelError(f"The model has no output '{output}'; its outputs are {', '.join(model.fetches)}.")
+    for name in new:
+        if name in block.vars:
+            raise ModelError(
+                f"The model has a variable '{name}' already, so the loss cannot have it; give another name for the new "
+                "feed, or the inference model if this one was made trainable before."
+            )
 
 
 def _append_loss(block: Any, logits: str, label: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any, Dict, Iterator, List
 import numpy as np
 
 from slimkit.errors import ConfigError, ModelError
-from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.data.real_models import model_path
 
 __all__ = ["FloatNetwork", "NamedBatches", "load_network"]
@@ -42,8 +41,11 @@ class FloatNetwork:
         return str(self.inference.feeds[0])
 
 
-def load_network(config: RecipeConfig) -> FloatNetwork:
+def load_network(config: Any) -> FloatNetwork:
     """Builds or reads the network of a config, with its float weights.
+
+    Args:
+        config: with the sections ``network``, ``data`` and ``run``: of any kind of recipe.
 
     Raises:
         ConfigError, ModelError, DataError: unknown network, weights that do not fit, missing model.
@@ -51,7 +53,7 @@ def load_network(config: RecipeConfig) -> FloatNetwork:
     return _from_model(config) if config.network.model else _from_layer(config)
 
 
-def _from_layer(config: RecipeConfig) -> FloatNetwork:
+def _from_layer(config: Any) -> FloatNetwork:
     import paddle
 
     from slimkit.ir import Model
@@ -98,7 +100,7 @@ def shape_text(image_size: Any) -> str:
     return f"3x{sides[0]}x{sides[-1]}"
 
 
-def _from_model(config: RecipeConfig) -> FloatNetwork:
+def _from_model(config: Any) -> FloatNetwork:
     from slimkit.ir import Model
     from slimkit.ir.training import to_training
 

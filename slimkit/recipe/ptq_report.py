@@ -16,6 +16,7 @@ from slimkit.recipe.run_report import Histogram, SkippedOp
 __all__ = [
     "PTQ_SCHEMA_VERSION",
     "Closeness",
+    "DeployedReport",
     "DeployedResult",
     "GridRange",
     "LayerError",
@@ -145,39 +146,26 @@ class LayerError(_Part):
     isolated_cosine: Optional[float] = Field(None, description="Cosine of the same.")
 
 
-class PtqRunReport(_Part):
-    """Everything a post-training quantization, or a verification, has to say."""
+class DeployedReport(_Part):
+    """What every report has that says how models do on their runtimes."""
 
-    schema_version: int = Field(PTQ_SCHEMA_VERSION, description="Version of this schema.")
-    kind: Literal["ptq", "verify"] = Field("ptq", description="What made it.")
     title: str = Field(description="Model, method and bits.")
     created: str = Field(description="When the run ended, ISO 8601 with zone.")
     command: str = Field(description="The command that made it.")
-    asked: Dict[str, Any] = Field(
-        default_factory=dict, description="What was asked for: model, data, runtimes, batches, algorithm."
-    )
-    config: Dict[str, Any] = Field(default_factory=dict, description="The whole PtqConfig, defaults filled in.")
     environment: Dict[str, str] = Field(description="Versions of slimkit, Python and packages, processor, system.")
     model: Dict[str, Any] = Field(default_factory=dict, description="Ops, parameters, inputs of the float model.")
     data: Dict[str, Any] = Field(default_factory=dict, description="What the data say of themselves, skipped files.")
-    calibration: Dict[str, Any] = Field(default_factory=dict, description="Batches and samples calibrated on.")
     seconds: Dict[str, float] = Field(
         default_factory=dict,
         description="Wall time of each step (prepare, calibrate, quantize, ...) and total.",
-    )
-    float_seconds: Optional[float] = Field(
-        None, description="Wall time of float inference of the calibration's batches, to compare calibration with."
     )
     task: str = Field("", description="The task that the metric belongs to.")
     headline: Optional[str] = Field(None, description="Which of the metrics is the accuracy; null without labels.")
     threads: int = Field(1, description="CPU threads of the latencies.")
     batch_sizes: List[int] = Field(default_factory=list, description="Batch sizes that were timed.")
     results: List[DeployedResult] = Field(
-        default_factory=list, description="Accuracy, size and latency: for each runtime float, then quantized."
+        default_factory=list, description="Accuracy, size and latency: for each runtime float, then compressed."
     )
-    plans: List[RuntimePlan] = Field(default_factory=list, description="What is quantized for each runtime.")
-    tensors: List[TensorGrid] = Field(default_factory=list, description="Thresholds of the quantized activations.")
-    layers: List[LayerError] = Field(default_factory=list, description="Error of each layer, if it was analysed.")
     notes: List[str] = Field(default_factory=list, description="What a reader should know: fall-backs, unused rules.")
     files: Dict[str, str] = Field(default_factory=dict, description="What was written, relative to the output folder.")
 
@@ -188,6 +176,24 @@ class PtqRunReport(_Part):
     def accuracy(self, item: Optional[DeployedResult]) -> Optional[float]:
         """Returns a result's headline metric, None where there is none."""
         return item.metrics.get(self.headline) if item is not None and self.headline else None
+
+
+class PtqRunReport(DeployedReport):
+    """Everything a post-training quantization, or a verification, has to say."""
+
+    schema_version: int = Field(PTQ_SCHEMA_VERSION, description="Version of this schema.")
+    kind: Literal["ptq", "verify"] = Field("ptq", description="What made it.")
+    asked: Dict[str, Any] = Field(
+        default_factory=dict, description="What was asked for: model, data, runtimes, batches, algorithm."
+    )
+    config: Dict[str, Any] = Field(default_factory=dict, description="The whole PtqConfig, defaults filled in.")
+    calibration: Dict[str, Any] = Field(default_factory=dict, description="Batches and samples calibrated on.")
+    float_seconds: Optional[float] = Field(
+        None, description="Wall time of float inference of the calibration's batches, to compare calibration with."
+    )
+    plans: List[RuntimePlan] = Field(default_factory=list, description="What is quantized for each runtime.")
+    tensors: List[TensorGrid] = Field(default_factory=list, description="Thresholds of the quantized activations.")
+    layers: List[LayerError] = Field(default_factory=list, description="Error of each layer, if it was analysed.")
 
 
 def write_ptq_report(report: PtqRunReport, folder: Union[str, Path]) -> List[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from slimkit.recipe.html_parts import DASH, STATE_NAMES, percent, points, size_text
-from slimkit.recipe.ptq_report import DeployedResult, PtqRunReport, Timing
+from slimkit.recipe.ptq_report import DeployedReport, DeployedResult, Timing
 
 __all__ = ["delta_text", "deployed", "deployed_rows", "figure_name", "verdict"]
 
@@ -20,26 +20,26 @@ def figure_name(metric: Optional[str]) -> str:
     return _FIGURES.get(metric, metric.replace("_", " ").capitalize())
 
 
-def deployed(report: PtqRunReport) -> List[DeployedResult]:
+def deployed(report: DeployedReport) -> List[DeployedResult]:
     """The quantized models that were run: int8 ones first, then those that only stand for it."""
     order = {"int8": 0, "float on the int8 grid": 1, "simulated": 2}
     ran = [item for item in report.results if item.status == "ok" and item.model != "float"]
     return sorted(ran, key=lambda item: order.get(item.model, 1))
 
 
-def _lost(report: PtqRunReport, item: DeployedResult) -> Optional[float]:
+def _lost(report: DeployedReport, item: DeployedResult) -> Optional[float]:
     base = report.base(item)
     own, floats = report.accuracy(item), report.accuracy(base)
     return None if own is None or floats is None or item.model == "float" else own - floats
 
 
-def delta_text(report: PtqRunReport, item: DeployedResult) -> str:
+def delta_text(report: DeployedReport, item: DeployedResult) -> str:
     """Returns "−0.25 points against float", or a dash."""
     lost = _lost(report, item)
     return DASH if lost is None else f"{points(lost)} points against float"
 
 
-def verdict(report: PtqRunReport) -> str:
+def verdict(report: DeployedReport) -> str:
     """Returns the sentences that say what it came to: one for each runtime on which int8 arithmetic ran."""
     items = deployed(report)
     if not items:
@@ -48,7 +48,7 @@ def verdict(report: PtqRunReport) -> str:
     return " ".join(_sentence(report, item) for item in ints)
 
 
-def _sentence(report: PtqRunReport, item: DeployedResult) -> str:
+def _sentence(report: DeployedReport, item: DeployedResult) -> str:
     text, lost = f"On {item.title}, ", _lost(report, item)
     close = item.against_float
     if report.accuracy(item) is not None:
@@ -72,12 +72,12 @@ def _sentence(report: PtqRunReport, item: DeployedResult) -> str:
     return text + "."
 
 
-def deployed_rows(report: PtqRunReport) -> List[Dict[str, Any]]:
+def deployed_rows(report: DeployedReport) -> List[Dict[str, Any]]:
     """Returns the cells of the table of runtimes, a row a result."""
     return [_row(report, item) for item in report.results]
 
 
-def _row(report: PtqRunReport, item: DeployedResult) -> Dict[str, Any]:
+def _row(report: DeployedReport, item: DeployedResult) -> Dict[str, Any]:
     lost, close = _lost(report, item), item.against_float
     sqnr = DASH
     if close is not None:
