@@ -1,8 +1,8 @@
 """slimkit: compression of PaddlePaddle models.
 
-The names below are the public API, with what ``slimkit.ir``, ``slimkit.quant``, ``slimkit.deploy`` and
-``slimkit.numerics`` export. Each is imported when it is first used (PEP 562), so ``import slimkit`` is light and does
-not import paddle.
+The names below are the public API, with what ``slimkit.ir``, ``slimkit.quant``, ``slimkit.prune``,
+``slimkit.analysis``, ``slimkit.deploy`` and ``slimkit.numerics`` export. Each is imported when it is first used
+(PEP 562), so ``import slimkit`` is light and does not import paddle.
 """
 
 from __future__ import annotations
@@ -25,21 +25,28 @@ from slimkit.errors import (
 from slimkit.version import __version__
 
 if TYPE_CHECKING:
-    from slimkit import analysis, deploy, ir, numerics, quant
+    from slimkit import analysis, deploy, dygraph, ir, numerics, prune, quant
     from slimkit.ir import Graph, Model, legacy_ir, to_training
+    from slimkit.prune.layers import FilterPruner, FPGMFilterPruner, L1NormFilterPruner, L2NormFilterPruner
     from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable, load_quantized
 
 #: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
 _LAZY: Dict[str, str] = {
     "analysis": "",
     "deploy": "",
+    "dygraph": "",
     "ir": "",
     "numerics": "",
+    "prune": "",
     "quant": "",
     "Graph": "slimkit.ir",
     "Model": "slimkit.ir",
     "legacy_ir": "slimkit.ir",
     "to_training": "slimkit.ir",
+    "FPGMFilterPruner": "slimkit.prune.layers",
+    "FilterPruner": "slimkit.prune.layers",
+    "L1NormFilterPruner": "slimkit.prune.layers",
+    "L2NormFilterPruner": "slimkit.prune.layers",
     "PactConfig": "slimkit.quant",
     "QatTrainer": "slimkit.quant",
     "QuantConfig": "slimkit.quant",
@@ -50,7 +57,11 @@ _LAZY: Dict[str, str] = {
 __all__ = [
     "ConfigError",
     "DataError",
+    "FPGMFilterPruner",
+    "FilterPruner",
     "Graph",
+    "L1NormFilterPruner",
+    "L2NormFilterPruner",
     "Model",
     "ModelError",
     "NumericsError",
@@ -66,10 +77,12 @@ __all__ = [
     "__version__",
     "analysis",
     "deploy",
+    "dygraph",
     "ir",
     "legacy_ir",
     "load_quantized",
     "numerics",
+    "prune",
     "quant",
     "to_training",
 ]
