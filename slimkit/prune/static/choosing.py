@@ -62,7 +62,7 @@ def prunable_of(groups: Groups, names: Sequence[str], program: Any) -> Tuple[Lis
     have = {var.name for var in program.list_vars() if var.persistable}
     for name in names:
         if name in stays:
-            notes.append(f"'{name}' was not pruned: {stays[name]}")
+            notes.append(f"'{name}' cannot be pruned: {stays[name]}")
         elif name not in have:
             filters = [m.parameter for g in groups for m in g.members if m.role in (OUTPUT, DEPTHWISE)]
             raise ConfigError(f"The program has no parameter '{name}'{suggestion(name, filters)}")
@@ -102,13 +102,14 @@ class Chooser:
         self._criterion = criterion if callable(criterion) else named_criterion(criterion)
         self._selector = named_selector(selector)
         self.notes: List[str] = []
+        self._scored: Dict[Tuple[str, bytes], np.ndarray] = {}
 
     def units(self, ratios: Mapping[str, float]) -> Dict[str, np.ndarray]:
         """Group name -> units that go."""
         removed: Dict[str, np.ndarray] = {}
         decided: Dict[str, Dict[int, Tuple[str, float]]] = {}
         for name, ratio in ratios.items():
-            group = self._first(self._groups.of(name), name)
+            group = self.first(self._groups.of(name), name)
             before = decided.setdefault(group.name, {})
             mine = np.unique(group.members[0].units[group.members[0].units >= 0])
             free = mine[[unit not in before for unit in mine.tolist()]]
@@ -131,7 +132,7 @@ class Chooser:
                 f"what they have in common: {different[1]:g} of it goes."
             )
 
-    def _first(self, group: Group, name: str) -> Group:
+    def first(self, group: Group, name: str) -> Group:
         """The group with a parameter's own member first, then the batch norm behind it."""
         own = next(m for m in group.members if m.parameter == name and m.role in (OUTPUT, DEPTHWISE))
         scale = self._view.batch_norm_of(own.op_output)
@@ -146,21 +147,37 @@ class Chooser:
 
     def _choose(self, group: Group, ratio: float) -> np.ndarray:
         """Units of a part of a group that go; its first member is the one asked for."""
-        scores = self._scores(group)
         if callable(self._selector):
-            return _selected(group, self._selector, PruningCollection(group, self._view), scores, ratio)
-        master = group.members[0]
-        units = _of_units(group, np.asarray(scores[master.parameter][master.axis], np.float64))
+            collection = PruningCollection(group, self._view)
+            return _selected(group, self._selector, collection, self._scores(group), ratio)
+        units = self._unit_scores(group)
         if self._selector == "optimal_threshold":
             return below_threshold(units, ratio)
         steps = legal(group)
         return steps.units(steps.nearest(ratio), units)
 
+    def _unit_scores(self, group: Group) -> np.ndarray:
+        """Scores of a group's units, by its first member.
+
+        Returns:
+            float64, shape [group.size].
+        """
+        master = group.members[0]
+        key = (master.parameter, master.units.tobytes())
+        if key not in self._scored:
+            self._scored[key] = self._score(group, master)
+        return self._scored[key]
+
+    def _score(self, group: Group, master: Member) -> np.ndarray:
+        if isinstance(self._criterion, Criterion):
+            return Scorer(self._values, self._criterion, reduce="first")(group)
+        return _of_units(group, np.asarray(self._scores(group)[master.parameter][master.axis], np.float64))
+
     def _scores(self, group: Group) -> Mapping[str, Mapping[int, np.ndarray]]:
         """Parameter -> axis -> score of each index, at least for the group's first member."""
         master = group.members[0]
         if isinstance(self._criterion, Criterion):
-            units = Scorer(self._values, self._criterion, reduce="first")(group)
+            units = self._unit_scores(group)
             found: Dict[str, Dict[int, np.ndarray]] = {}
             for member in group.members:
                 found.setdefault(member.parameter, {})[member.axis] = np.append(units, np.inf)[member.units]

@@ -15,7 +15,7 @@ from slimkit.prune.channels import Channels
 from slimkit.prune.groups import Groups
 from slimkit.prune.plan import Plan
 from slimkit.prune.static.choosing import Chooser, asked_ratios, named_criterion, named_selector, prunable_of
-from slimkit.prune.static.shapes import declared_shapes, plan_for_shapes
+from slimkit.prune.static.shapes import check_shapes, declared_shapes, plan_for_shapes
 from slimkit.prune.static.values import ScopeValues
 
 __all__ = ["Pruner", "legacy_program"]
@@ -97,6 +97,8 @@ class Pruner:
             raise ConfigError(f"Nothing of params can be pruned: {'; '.join(self.notes) or 'the list is empty.'}")
         plan = self._plan(groups, program, values, {name: wanted[name] for name in names}, only_graph)
         smaller, slices = prune_channels(channels, plan)
+        if only_graph and values.pruned_before(slices):
+            check_shapes(declared_shapes(program), declared_shapes(smaller), values.shapes())
         before, shapes = self._write(program, values, slices, place, lazy, only_graph)
         self.plan = plan
         for note in self.notes:

@@ -10,7 +10,7 @@ from slimkit.errors import ModelError
 from slimkit.prune.groups import Group, Groups
 from slimkit.prune.plan import Plan
 
-__all__ = ["declared_shapes", "plan_for_shapes"]
+__all__ = ["check_shapes", "declared_shapes", "plan_for_shapes"]
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -32,7 +32,8 @@ def plan_for_shapes(groups: Groups, declared: Shapes, wanted: Shapes) -> Plan:
     Args:
         groups: of the program.
         declared: name -> shape in the program.
-        wanted: name -> shape; names the program does not have are left out.
+        wanted: name -> shape; of names that are in no group, such as an optimizer's state, nothing is made. See
+            :func:`check_shapes`.
 
     Raises:
         ModelError: no plan gives these shapes.
@@ -45,10 +46,7 @@ def plan_for_shapes(groups: Groups, declared: Shapes, wanted: Shapes) -> Plan:
                 continue
             row = rows.setdefault((member.parameter, member.axis), np.zeros(len(blocks)))
             row[column] += int((member.units == block[0]).sum())
-    surplus = _surplus(declared, wanted)
-    unknown = next((key for key in surplus if key not in rows), None)
-    if unknown is not None:
-        raise _no_plan(unknown[0], declared, wanted)
+    surplus = {key: count for key, count in _surplus(declared, wanted).items() if key in rows}
     if not surplus:
         return Plan(groups, {})
     keys = list(rows)
@@ -63,6 +61,22 @@ def plan_for_shapes(groups: Groups, declared: Shapes, wanted: Shapes) -> Plan:
     for (group, block), count in zip(blocks, counts):
         removed[group.name] = np.concatenate([removed.get(group.name, np.zeros(0, np.int64)), block[:count]])
     return Plan(groups, removed)
+
+
+def check_shapes(before: Shapes, after: Shapes, wanted: Shapes) -> None:
+    """Sees that a program has the shapes that were wanted.
+
+    Args:
+        before: name -> shape declared before it was pruned.
+        after: and now.
+        wanted: name -> shape; names the program does not have are left out.
+
+    Raises:
+        ModelError: it does not.
+    """
+    for name, shape in wanted.items():
+        if name in after and list(after[name]) != list(shape):
+            raise _no_plan(name, before, wanted)
 
 
 def _surplus(declared: Shapes, wanted: Shapes) -> Dict[Tuple[str, int], int]:

@@ -19,27 +19,30 @@ class ScopeValues(Mapping[str, np.ndarray]):
     Args:
         program: a legacy program.
         scope: where its parameters are.
+
+    Attributes:
+        params: the same as :class:`~slimkit.ir.params.Params`.
     """
 
     def __init__(self, program: Any, scope: Any) -> None:
-        self._params = Params(program, scope)
+        self.params = Params(program, scope)
         self._declared = declared_shapes(program)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._params[name]
+        return self.params[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._params)
+        return iter(self.params)
 
     def __len__(self) -> int:
-        return len(self._params)
+        return len(self.params)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._params
+        return name in self.params
 
     def shapes(self) -> Dict[str, List[int]]:
         """Name -> shape in the scope."""
-        return {name: self._shape(name) or [] for name in self._params}
+        return {name: self._shape(name) or [] for name in self.params}
 
     def any_of(self, names: Iterable[str]) -> bool:
         """Whether any has a value."""
@@ -81,11 +84,11 @@ class ScopeValues(Mapping[str, np.ndarray]):
             array: the new one.
             place: where to; None: where it is.
         """
-        tensor = self._params.tensor(name)
+        tensor = self.params.tensor(name)
         tensor.set(np.asarray(array, order="C"), _place_of(tensor) if place is None else place)
 
     def _shape(self, name: str) -> Optional[List[int]]:
-        tensor = self._params.tensor(name)
+        tensor = self.params.tensor(name)
         return None if tensor is None else list(tensor.shape())
 
 
