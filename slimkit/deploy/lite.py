@@ -69,7 +69,13 @@ def open_session(python: Optional[PathLike] = None, *, pin: bool = True) -> Work
 
 
 def convert(
-    prefix: PathLike, out: PathLike, target: str = "arm", *, python: Optional[PathLike] = None, on_grid: bool = True
+    prefix: PathLike,
+    out: PathLike,
+    target: str = "arm",
+    *,
+    python: Optional[PathLike] = None,
+    on_grid: bool = True,
+    sparse: Optional[float] = None,
 ) -> Converted:
     """Converts a ``.pdmodel`` model.
 
@@ -79,6 +85,9 @@ def convert(
         target: "arm" or "x86".
         python: the side interpreter, see ``find_interpreter``.
         on_grid: for x86, convert a quantized model in its float form; False gives the wrong int8 kernels.
+        sparse: for arm, 1x1 convolutions whose weight has at least this fraction of zeros are stored without them and
+            computed by sparse kernels (``sparse_conv2d``); None: all are dense. Paddle-Lite's own default is 0.6;
+            below 0.5 the file grows, as every weight that stays takes its place along.
 
     Returns:
         The file, its size, and the kernels Paddle-Lite chose.
@@ -87,12 +96,18 @@ def convert(
         RuntimeUnavailableError: no side interpreter.
         RuntimeFailedError: Paddle-Lite refused the model or crashed.
         ModelError: the model cannot be read.
+        ConfigError: no such target, or ``sparse`` is not for it or no fraction.
     """
     from slimkit.deploy.grid import float_on_grid, is_quantized
     from slimkit.deploy.program_desc import read_program
 
     if target not in TARGETS:
         raise ConfigError(f"Paddle-Lite has no target {target!r} here; the targets are {', '.join(TARGETS)}.")
+    if sparse is not None and (target != "arm" or not 0 < sparse < 1):
+        raise ConfigError(
+            f"sparse = {sparse} for {target}: it is the fraction of zeros, between 0 and 1, from which Paddle-Lite for "
+            "arm computes a 1x1 convolution sparsely; its x86 kernels are all dense."
+        )
     interpreter = find_interpreter(python)
     final = Path(out if str(out).endswith(".nb") else f"{out}.nb").absolute()
     source = legacy_pair(prefix, TITLE)[0]
@@ -106,7 +121,8 @@ def convert(
         _legalize(stem, f"{folder}/model")
         with open_session(interpreter, pin=False) as session:
             names = {"model": f"{folder}/model.pdmodel", "params": f"{folder}/model.pdiparams"}
-            reply = session.call("convert", subject=str(prefix), out=f"{folder}/out", target=target, **names)
+            asked = {**names, "out": f"{folder}/out", "target": target, "sparse": sparse}
+            reply = session.call("convert", subject=str(prefix), **asked)
         if not reply["written"]:
             raise RuntimeFailedError(
                 f"{TITLE} converted {prefix} for {target} without writing a file; try a new build."

@@ -18,9 +18,13 @@ SHAPES = {}  # type: dict
 SETTERS = {"float32": "set_float_data", "int32": "set_int32_data", "uint8": "set_uint8_data", "int8": "set_int8_data"}
 
 
-def convert(model, params, out, target):
+def convert(model, params, out, target, sparse=None):
     """Runs Paddle-Lite's ``opt``; writes ``out`` + ".nb"."""
-    lite.Opt().run_optimize(os.path.dirname(model), model, params, "naive_buffer", target, out)
+    opt = lite.Opt()
+    if sparse is not None:
+        opt.set_sparse_model(True)
+        opt.set_sparse_threshold(sparse)
+    opt.run_optimize(os.path.dirname(model), model, params, "naive_buffer", target, out)
     return {"written": os.path.exists(out + ".nb")}
 
 
