@@ -14,7 +14,7 @@ from slimkit.ir.graph import Graph
 from slimkit.prune.flow import Binding, Flow, tracked
 from slimkit.prune.groups import OUTPUT, Group, Groups, Member
 from slimkit.prune.plan import Plan
-from slimkit.prune.rules import RULES
+from slimkit.prune.rules import RULES, reason_of
 
 __all__ = ["Channels"]
 
@@ -55,7 +55,8 @@ class Channels:
             if rule is not None:
                 rule.flow(flow, op)
             else:
-                flow.fix_inputs(op, f"a {op.type} op reads them, which has no rule")
+                flow.fix_inputs(op, reason_of(op.type))
+        flow.check_shared()
         for name in fetches or ():
             for var in self.graph.vars(name):
                 flow.fix(var, "they are results of the network")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.labels import Labels
 
 __all__ = ["Binding", "Flow", "View", "tracked"]
+
+#: Ops that give one number to which a channel of zeros adds nothing, such as a penalty on weights in a loss.
+_SUMS = ("reduce_sum", "p_norm", "frobenius_norm", "squared_l2_norm")
 
 
 def tracked(labels: np.ndarray) -> List[int]:
@@ -69,6 +73,7 @@ class Flow:
         self.labels = Labels()
         self.bindings: List[Binding] = []
         self._bound: Dict[Tuple[str, int], np.ndarray] = {}
+        self._binders: Dict[Tuple[str, int], Set[int]] = {}
         self._channels: Dict[int, np.ndarray] = {}
         self._views: Dict[int, View] = {}
 
@@ -173,6 +178,7 @@ class Flow:
             self.labels.fix(labels, f"the {op.type} op that reads or makes them takes no stored parameter")
             return
         known = self._bound.get((view.parameter, inner))
+        self._binders.setdefault((view.parameter, inner), set()).add(op.id)
         if known is None:
             self._bound[(view.parameter, inner)] = labels
         elif known.size == labels.size:
@@ -189,6 +195,18 @@ class Flow:
         """Axis -> labels of a parameter."""
         return {axis: labels for (name, axis), labels in self._bound.items() if name == parameter}
 
+    def check_shared(self) -> None:
+        """A parameter that several ops use shrinks only along axes that all of them let go."""
+        users: Dict[str, List[GraphOp]] = {}
+        for op in self.graph.ops():
+            if op.is_forward and not any(self.view(var) is not None for var in op.outputs) and not _sums_all(op):
+                for name in {view.parameter for view in map(self.view, op.inputs) if view is not None}:
+                    users.setdefault(name, []).append(op)
+        for (name, axis), labels in self._bound.items():
+            other = next((op for op in users.get(name, ()) if op.id not in self._binders[name, axis]), None)
+            if other is not None:
+                self.labels.fix(labels, f"'{name}' also serves a {other.type} op, where the channels stay")
+
     # ---------------------------------------------------------------- common to rules
 
     def fix_inputs(self, op: GraphOp, reason: str, but: Sequence[Optional[GraphVar]] = ()) -> None:
@@ -200,3 +218,8 @@ class Flow:
     def grids(self) -> List[np.ndarray]:
         """The label arrays that spread over several axes, in program order."""
         return [labels for labels in self._channels.values() if len(tracked(labels)) > 1]
+
+
+def _sums_all(op: GraphOp) -> bool:
+    """Whether an op reads all of a parameter in a way that its length does not matter to."""
+    return op.type in ("shape", "fetch") or (op.type in _SUMS and all(math.prod(var.shape) == 1 for var in op.outputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -65,7 +65,7 @@ class Case:
         self,
         forward: Callable[..., Any],
         *shapes: Sequence[int],
-        dtypes: Dict[int, str] = {},
+        dtypes: Optional[Dict[int, str]] = None,
         dynamic: bool = False,
         batch: int = 2,
         **parts: Any,
@@ -77,7 +77,7 @@ class Case:
             parameter.set_value(rng.uniform(0.5, 1.5, parameter.shape).astype("float32"))
         arrays, specs = [], []
         for place, shape in enumerate(shapes):
-            dtype = dtypes.get(place, "float32")
+            dtype = (dtypes or {}).get(place, "float32")
             full = (batch, *shape)
             arrays.append(rng.randn(*full).astype("float32") if dtype == "float32" else rng.randint(0, 4, full))
             known = [-1 if dynamic and axis > 1 else size for axis, size in enumerate(full)]

@@ -79,7 +79,8 @@ def _measure(layer: nn.Layer, inputs: Any) -> None:
     The variance of a channel that is dead on this input would be 0, and blow up the errors of summation.
     """
     array = inputs[0].numpy()
-    axes = tuple(axis for axis in range(array.ndim) if axis != 1)
+    channels = array.ndim - 1 if layer._data_format.endswith("C") and array.ndim > 2 else 1
+    axes = tuple(axis for axis in range(array.ndim) if axis != channels)
     variance = array.var(axes)
     layer._mean.set_value(array.mean(axes))
     layer._variance.set_value(np.maximum(variance, 0.1 * np.median(variance) + 1e-3))
@@ -95,7 +96,7 @@ def enliven(net: nn.Layer, inputs: Sequence[Any], seed: int = 0) -> nn.Layer:
     net.eval()
     hooks = []
     for layer in net.sublayers(include_self=True):
-        if isinstance(layer, (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.SyncBatchNorm)):
+        if isinstance(layer, (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)):
             layer.weight.set_value(rng.uniform(0.5, 1.5, layer.weight.shape).astype("float32"))
             layer.bias.set_value((0.5 * rng.randn(*layer.bias.shape)).astype("float32"))
             hooks.append(layer.register_forward_pre_hook(_measure))

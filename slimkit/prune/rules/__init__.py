@@ -1,16 +1,27 @@
 """What each op does with channels: one row an op type.
 
-An op type without a row keeps the channels that it reads; the reason says so.
+An op type without a row keeps the channels that it reads; ``refused.py`` says why.
 """
 
 from __future__ import annotations
 
 from typing import Dict
 
-from slimkit.prune.rules import channelwise, convolution, elementwise, joining, linear, normalization, reshaping
+from slimkit.prune.rules import (
+    channelwise,
+    convolution,
+    elementwise,
+    joining,
+    linear,
+    normalization,
+    picking,
+    reshaping,
+    shuffling,
+)
+from slimkit.prune.rules.refused import reason_of
 from slimkit.prune.rules.rule import Rule
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["RULES", "Rule", "reason_of"]
 
 RULES: Dict[str, Rule] = {
     **convolution.RULES,
@@ -20,4 +31,6 @@ RULES: Dict[str, Rule] = {
     **normalization.RULES,
     **joining.RULES,
     **reshaping.RULES,
+    **shuffling.RULES,
+    **picking.RULES,
 }

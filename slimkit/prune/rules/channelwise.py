@@ -21,10 +21,11 @@ _ALONE = (
     *("softshrink", "tanh_shrink", "thresholded_relu", "stanh", "hard_tanh", "exp", "expm1", "log", "log2", "log10"),
     *("log1p", "sqrt", "rsqrt", "square", "abs", "sign", "floor", "ceil", "round", "trunc", "reciprocal", "sin", "cos"),
     *("tan", "asin", "acos", "atan", "sinh", "cosh", "erf", "pow", "scale", "cast", "clip", "dropout", "assign"),
+    *("acosh", "asinh", "atanh", "erfinv", "logit", "lgamma", "digamma", "bitwise_not"),
     *("isnan_v2", "isinf_v2", "isfinite_v2", "logical_not", "increment", "share_data", "memcpy", "print"),
     *("pool2d", "pool3d", "max_pool2d_with_index", "lod_reset"),
     *("bilinear_interp", "bilinear_interp_v2", "nearest_interp", "nearest_interp_v2", "bicubic_interp_v2"),
-    *("linear_interp_v2", "trilinear_interp_v2", "temporal_shift"),
+    *("linear_interp_v2", "trilinear_interp_v2"),
     *("fill_any_like", "fill_zeros_like", "gaussian_noise"),
 )
 
@@ -45,7 +46,8 @@ def _alone(flow: Flow, op: GraphOp) -> None:
     flow.fix_inputs(op, f"a {op.type} op reads them as a setting", but=[source])
     if result is None:
         return
-    flow.set_view(result, flow.view(source) if op.type in ("assign", "cast", "scale") else None)
+    if result.shape == source.shape:  # a stored parameter is still one behind such an op
+        flow.set_view(result, flow.view(source))
     flow.set(result, flow.channels(source))
     for slot in ("Mask", "Indices"):
         flow.set(op.output_var(slot), flow.channels(source))
@@ -121,7 +123,6 @@ def _where(flow: Flow, op: GraphOp) -> None:
 
 def _nothing(flow: Flow, op: GraphOp) -> None:
     """What the op gives has no channels that could go."""
-
 
 
 RULES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -30,7 +30,8 @@ def _emit(flow: Flow, op: GraphOp, out: Optional[np.ndarray], axis: int) -> None
 
 def _usable(flow: Flow, op: GraphOp, weight: Optional[GraphVar]) -> bool:
     if weight is None or flow.view(weight) is None:
-        flow.fix_inputs(op, f"the filters of a {op.type} op are computed, not stored")
+        maker = "computed" if weight is None or weight.producer is None else f"made by a {weight.producer.type} op"
+        flow.fix_inputs(op, f"the filters of a {op.type} op are {maker}, not stored")
         return False
     return True
 
@@ -66,7 +67,16 @@ def _conv(flow: Flow, op: GraphOp) -> None:
             if groups > 1:
                 flow.labels.unite_along(read.reshape(groups, -1), 0)
             flow.bind(weight, 1, read[:per_group], INPUT, op)
+    _offsets(flow, op, (read, out))
     _emit(flow, op, out, axis)
+
+
+def _offsets(flow: Flow, op: GraphOp, both: Sequence[Optional[np.ndarray]]) -> None:
+    """Each offset of a deformable convolution serves as many channels as the others; Paddle asks that of results too."""
+    parts = int(op.attr("deformable_groups", 1) or 1)
+    for labels in both:
+        if labels is not None and parts > 1:
+            flow.labels.unite_along(labels.reshape(parts, -1), 0)
 
 
 def _transposed(flow: Flow, op: GraphOp) -> None:

@@ -70,9 +70,7 @@ def _with_parameter(
     return labels
 
 
-def join(
-    flow: Flow, arrays: List[Optional[np.ndarray]], shapes: List[List[int]], what: str
-) -> Optional[np.ndarray]:
+def join(flow: Flow, arrays: List[Optional[np.ndarray]], shapes: List[List[int]], what: str) -> Optional[np.ndarray]:
     """Joins tensors that are combined element by element: their channels go together.
 
     Args:
@@ -112,7 +110,7 @@ _TYPES = (
     *("elementwise_add", "elementwise_sub", "elementwise_mul", "elementwise_div", "elementwise_max"),
     *("elementwise_min", "elementwise_pow", "elementwise_mod", "elementwise_floordiv", "elementwise_fmax"),
     *("elementwise_fmin", "greater_than", "greater_equal", "less_than", "less_equal", "equal", "not_equal"),
-    *("logical_and", "logical_or", "logical_xor"),
+    *("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"),
 )
 
 RULES = dict.fromkeys(_TYPES, BINARY)

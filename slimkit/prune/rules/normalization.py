@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Any, List, Optional
 
 import numpy as np
 
@@ -36,12 +36,52 @@ def _batch_norm(flow: Flow, op: GraphOp) -> None:
         flow.set(op.output_var(slot), along)
 
 
+def _affine_channel(flow: Flow, op: GraphOp) -> None:
+    source = op.input_var("X")
+    if source is None:
+        return
+    axis = channel_axis(op, flow.rank(source), "data_layout")
+    along = flow.along(source, axis, "affine_channel has its scale over them")
+    _vectors(flow, op, ["Scale", "Bias"], along)
+    if along is not None:
+        flow.set(op.output_var("Out"), flow.channels(source))
+
+
 def _instance_norm(flow: Flow, op: GraphOp) -> None:
     source = op.input_var("X")
     along = flow.along(source, 1, "instance_norm has its scale over them")
     _vectors(flow, op, ["Scale", "Bias"], along)
     if along is not None:
         flow.set(op.output_var("Y"), flow.channels(source))
+
+
+def _group_norm(flow: Flow, op: GraphOp) -> None:
+    """Whole groups of channels go, since each is normalized by itself."""
+    source, result = op.input_var("X"), op.output_var("Y")
+    if source is None or result is None:
+        return
+    scale = op.input_var("Scale")
+    name = scale.name if scale is not None else result.name
+    axis = channel_axis(op, flow.rank(source), "data_layout")
+    along = flow.along(source, axis, f"the group_norm of '{name}' has its scale over them")
+    groups = int(op.attr("groups", 1))
+    if along is None:
+        return
+    if groups == 1 or not flow.editable:
+        flow.labels.fix(along, f"the group_norm of '{name}' takes its mean over them")
+        return
+    flow.labels.unite_along(along.reshape(groups, -1), 1)
+    _vectors(flow, op, ["Scale", "Bias"], along)
+    flow.set(result, flow.channels(source))
+
+
+def _fewer_groups(sizes: Any, op: GraphOp) -> None:
+    source = op.input_var("X")
+    if source is None or not sizes.changed(source):
+        return
+    axis = channel_axis(op, len(source.shape), "data_layout")
+    old, new, groups = sizes.old_shape(source)[axis], sizes.new_shape(source)[axis], int(op.attr("groups", 1))
+    sizes.set_attr(op, "groups", groups * new // old)
 
 
 def _layer_norm(flow: Flow, op: GraphOp) -> None:
@@ -78,7 +118,8 @@ def _over_axis(flow: Flow, op: GraphOp) -> None:
     if source is None:
         return
     held = flow.hold(flow.channels(source), int(op.attr("axis", -1)), f"a {op.type} op computes over them")
-    flow.set(op.output_var("Out"), held)
+    for slot in ("Out", "Indices"):
+        flow.set(op.output_var(slot), held)
 
 
 def _reduced_axes(op: GraphOp, rank: int) -> List[int]:
@@ -113,9 +154,10 @@ def _reduce(flow: Flow, op: GraphOp) -> None:
 REDUCE = Rule(_reduce)
 OVER_AXIS = Rule(_over_axis)
 
-_OVER_AXIS = ("softmax", "log_softmax", "cumsum", "cumprod", "norm", "argsort", "kthvalue")
+_OVER_AXIS = ("softmax", "log_softmax", "cumsum", "cumprod", "norm", "argsort", "kthvalue", "top_k_v2")
 _REDUCE = (
     *("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_any", "reduce_all"),
+    *("reduce_amax", "reduce_amin", "frobenius_norm"),
     *("mean", "arg_max", "arg_min", "p_norm", "logsumexp"),
 )
 
@@ -123,6 +165,8 @@ RULES = {
     "batch_norm": Rule(_batch_norm),
     "sync_batch_norm": Rule(_batch_norm),
     "instance_norm": Rule(_instance_norm),
+    "group_norm": Rule(_group_norm, _fewer_groups),
+    "affine_channel": Rule(_affine_channel),
     "layer_norm": Rule(_layer_norm),
     **dict.fromkeys(_OVER_AXIS, OVER_AXIS),
     **dict.fromkeys(_REDUCE, REDUCE),

@@ -215,31 +215,6 @@ def _tile(flow: Flow, op: GraphOp) -> None:
     flow.set(result, np.tile(wide, counts))
 
 
-def _shuffle(flow: Flow, op: GraphOp) -> None:
-    """``channel_shuffle``: [N, g * c, H, W], channels read as (g, c) and written as (c, g)."""
-    source, result = source_of(op), op.output_var("Out")
-    labels = flow.channels(source)
-    along = flow.along(source, 1, "a channel shuffle reorders them")
-    if labels is None or along is None:
-        return
-    groups = int(op.attr("groups", op.attr("group", 1)))
-    table = along.reshape(groups, -1)
-    flow.labels.unite_along(table, 0)
-    flow.set(result, table.T.reshape(labels.shape))
-
-
-def _pixel_shuffle(flow: Flow, op: GraphOp) -> None:
-    """``pixel_shuffle``: the r * r channels that make one go together."""
-    source, result = source_of(op), op.output_var("Out")
-    labels = flow.channels(source)
-    along = flow.along(source, 1, "a pixel shuffle turns them into pixels")
-    if labels is None or along is None or result is None:
-        return
-    factor = int(op.attr("upscale_factor", 1))
-    table = flow.labels.unite_along(along.reshape(-1, factor * factor), 1)
-    flow.set(result, table.reshape(1, -1, 1, 1))
-
-
 RESHAPE = Rule(_reshape, _resize_shape)
 
 _RESHAPE = (
@@ -253,7 +228,4 @@ RULES = {
     "expand_v2": Rule(_expand, _resize_shape),
     "expand_as_v2": Rule(_expand, _resize_shape),
     "tile": Rule(_tile),
-    "channel_shuffle": Rule(_shuffle),
-    "shuffle_channel": Rule(_shuffle),
-    "pixel_shuffle": Rule(_pixel_shuffle),
 }
