@@ -8,6 +8,7 @@ from __future__ import annotations
 from slimkit.deploy.compare import Agreement, compare
 from slimkit.deploy.inspect import Inspection, inspect
 from slimkit.deploy.lite_interpreter import find_interpreter, install_interpreter
+from slimkit.deploy.plan_latency import PlanLatency
 from slimkit.deploy.runtime import RUNTIMES, Latency, get_runtime
 from slimkit.deploy.size import ModelSize, model_size
 from slimkit.deploy.verify import verify
@@ -21,6 +22,7 @@ __all__ = [
     "Latency",
     "Metric",
     "ModelSize",
+    "PlanLatency",
     "Top1",
     "VerifyReport",
     "VerifyRow",
