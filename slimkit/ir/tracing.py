@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib  # noqa: F401  (must precede paddle)
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Union
 
 import numpy as np
 import paddle
@@ -20,6 +20,7 @@ from paddle.jit.dy2static.utils import Backend
 from paddle.static import InputSpec
 
 from slimkit.errors import ModelError
+from slimkit.ir.appended_ops import appended_ops
 
 __all__ = ["Trace", "trace"]
 
@@ -70,7 +71,7 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
     with _mode(root, train), _clean_forwards(root):
         function = type(root).forward
         try:
-            with paddle.pir_utils.DygraphPirGuard():
+            with paddle.pir_utils.DygraphPirGuard(), appended_ops() as appended:
                 program = ConcreteProgram.pir_from_func_spec(
                     FunctionSpec(function, specs), specs, {}, root, backend=Backend.PHI
                 )
@@ -80,10 +81,10 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
                 f"{name} cannot be traced with {_describe(specs)}: {_last_line(error)}; "
                 "give one InputSpec per argument of forward, with the shapes the layer accepts."
             ) from error
-    return _collect(program)
+    return _collect(program, appended)
 
 
-def _collect(concrete: ConcreteProgram) -> Trace:
+def _collect(concrete: ConcreteProgram, appended: Mapping[int, Any]) -> Trace:
     tensors, values = concrete.parameters
     params, trainable = {}, set()
     for tensor, value in zip(tensors, values):
@@ -93,7 +94,7 @@ def _collect(concrete: ConcreteProgram) -> Trace:
             trainable.add(name)
     is_value = paddle.pir.Value
     inputs = [v for v in paddle.utils.flatten(list(concrete.inputs)[1:]) if isinstance(v, is_value)]
-    outputs = [v for v in paddle.utils.flatten(concrete.outputs) if isinstance(v, is_value)]
+    outputs = [appended.get(v.id, v) for v in paddle.utils.flatten(concrete.outputs) if isinstance(v, is_value)]
     return Trace(concrete.main_program, inputs, outputs, params, frozenset(trainable))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Iterator
 import numpy as np
 import paddle
 import pytest
-from detectors import Head, build, import_ppdet
+from detectors import build, import_ppdet
 from paddle import nn
 from paddle.static import InputSpec
 from small_programs import Net, random
@@ -200,7 +200,7 @@ def detector(paddledet_package: Any) -> Iterator[nn.Layer]:
 def test_a_detector_with_paddledetections_inputs(detector: nn.Layer) -> None:
     sizes = {"im_shape": paddle.ones([1, 2]), "scale_factor": paddle.ones([1, 2])}
     inputs = [{"image": paddle.ones([1, 3, 64, 64]), **sizes}]
-    total, each = dygraph_flops(Head(detector), inputs, only_conv=True, detail=True)
+    total, each = dygraph_flops(detector, inputs, only_conv=True, detail=True)
     filters = {p.name: p.shape for p in detector.parameters() if len(p.shape) == 4}
     assert filters.keys() <= each.keys() and total == sum(each.values())
     first = detector.backbone.conv1.conv.weight
