@@ -16,7 +16,7 @@ from paddle.static import InputSpec
 from slimkit.analysis.op_view import forward_ops, sub_block
 from slimkit.errors import ConfigError, ModelError
 from slimkit.ir import Model, from_pir, legacy_ir
-from slimkit.ir.params import fill_scope
+from slimkit.ir.params import new_scope
 
 __all__ = ["layer_model", "model_of", "numpy_type", "parameter_shapes", "stripped"]
 
@@ -51,11 +51,15 @@ def _feeds(program: Program) -> List[str]:
         if sub_block(op) < 0:
             for name in op.input_arg_names():
                 var = block.find_var_recursive(name.encode())
-                if name not in made and var is not None and not var.persistable():
+                if name not in made and _is_tensor(var) and not var.persistable():
                     feeds.setdefault(name)
         made.update(op.output_arg_names())
     inner = {name for i in range(1, desc.num_blocks()) for name in _names(desc.block(i))}
     return [name for name in feeds if name not in inner]
+
+
+def _is_tensor(var: Any) -> bool:
+    return var is not None and var.type() == core.VarDesc.VarType.DENSE_TENSOR
 
 
 def _names(block: Any) -> List[str]:
@@ -106,7 +110,7 @@ def parameter_shapes(program: Any, exclude: Optional[Mapping[str, Tuple[str, ...
         slots = (exclude or {}).get(op.type(), op.input_names())
         for name in (name for slot in slots if slot in op.input_names() for name in op.input(slot)):
             var = block.find_var_recursive(name.encode())
-            if var is not None and var.persistable() and var.type() == core.VarDesc.VarType.DENSE_TENSOR:
+            if _is_tensor(var) and var.persistable():
                 found.setdefault(name, list(var.shape()))
     return found
 
@@ -197,14 +201,12 @@ def stripped(model: Model) -> Model:
         for index in reversed(range(len(block.ops))):
             if block.ops[index].type in ("feed", "fetch"):
                 block._remove_op(index)
-    scope = core.Scope()
     shapes = parameter_shapes(program.desc)
     values = _values(model.scope, list(shapes))
     for name, shape in shapes.items():
         if name not in values:
             values[name] = np.ones([max(side, 1) for side in shape], numpy_type(block.vars[name].dtype))
-    fill_scope(scope, values)
-    return Model(program, scope, model.feeds, model.fetches)
+    return Model(program, new_scope(values), model.feeds, model.fetches)
 
 
 def numpy_type(dtype: Any) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Union
 
-from paddle.base import core
-
 from slimkit.errors import ModelError
 from slimkit.ir.model import Model
-from slimkit.ir.params import fill_scope, persistable_names
+from slimkit.ir.params import new_scope, persistable_names
 from slimkit.ir.params_file import read_combined, read_separate
 from slimkit.ir.program_file import read_program
 
@@ -45,9 +43,7 @@ def load(path: Union[str, Path], model_filename: Optional[str], params_filename:
         arrays = read_combined(files.params, shapes)
     else:
         arrays = read_separate(files.model.parent, shapes)
-    scope = core.Scope()
-    fill_scope(scope, arrays)
-    return Model(program, scope, feeds, fetches)
+    return Model(program, new_scope(arrays), feeds, fetches)
 
 
 def find_files(

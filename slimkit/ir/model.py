@@ -15,7 +15,7 @@ from paddle.base import core
 from slimkit.errors import ModelError, nearest
 from slimkit.files import atomic_write
 from slimkit.ir.guards import legacy_ir
-from slimkit.ir.params import Params, fill_scope
+from slimkit.ir.params import Params, new_scope
 from slimkit.ir.params_file import pack_tensors
 from slimkit.ir.program_file import inference_desc
 from slimkit.ir.tracing import trace
@@ -86,9 +86,7 @@ class Model:
         """
         found = trace(layer, input_spec, train=train)
         translated = translate(found.program, found.outputs, trainable=found.trainable)
-        scope = core.Scope()
-        fill_scope(scope, found.params)
-        return cls(translated.program, scope, translated.feeds, translated.fetches)
+        return cls(translated.program, new_scope(found.params), translated.feeds, translated.fetches)
 
     # -- reading it --------------------------------------------------------------------------------------------
 
@@ -181,8 +179,7 @@ class Model:
             program = self.program.clone(for_test=for_test)
         scope = self.scope
         if copy_params:
-            scope = core.Scope()
-            fill_scope(scope, dict(self.params))
+            scope = new_scope(dict(self.params))
         return Model(program, scope, self.feeds, self.fetches)
 
     def save(self, prefix: Union[str, Path]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 import zlib  # noqa: F401  (must precede paddle)
 from typing import Any, Iterator, List, Mapping, MutableMapping
 
@@ -86,6 +87,42 @@ class Params(MutableMapping):
 def set_tensor(scope: Any, name: str, value: np.ndarray, place: Any) -> None:
     """Puts an array into a scope variable on a place."""
     scope.var(name).get_tensor().set(np.asarray(value, order="C"), place)  # ascontiguousarray makes [] a [1]
+
+
+def new_scope(arrays: Mapping[str, np.ndarray]) -> Any:
+    """Makes a scope with arrays under their names, whose memory is freed with it.
+
+    Paddle keeps every scope in a pool until the process ends, with all that is in it; so its tensors are emptied when
+    Python lets go of the scope.
+    """
+    scope = paddle.base.core.Scope()
+    fill_scope(scope, arrays)
+    return _freed_with(scope, list(arrays))
+
+
+def shared_scope(model: Any) -> Any:
+    """Makes a scope of one's own over a model's parameters: the same memory, until a name is given other values.
+
+    Args:
+        model: a :class:`slimkit.ir.Model`.
+    """
+    scope, names = paddle.base.core.Scope(), []
+    for name in persistable_names(model.program):
+        held = model.scope.find_var(name)
+        if held is not None and held.get_tensor()._is_initialized():
+            scope.var(name).get_tensor()._share_data_with(held.get_tensor())
+            names.append(name)
+    return _freed_with(scope, names)
+
+
+def _freed_with(scope: Any, names: List[str]) -> Any:
+    weakref.finalize(scope, _empty, [scope.var(name).get_tensor() for name in names])
+    return scope
+
+
+def _empty(tensors: List[Any]) -> None:
+    for tensor in tensors:
+        tensor._clear()
 
 
 def fill_scope(scope: Any, arrays: Mapping[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ from paddle.base.libpaddle import pir
 
 from slimkit.errors import ModelError
 from slimkit.ir.model import Model
-from slimkit.ir.params import fill_scope
+from slimkit.ir.params import new_scope
 from slimkit.ir.params_file import read_combined, read_separate
 from slimkit.ir.translate import translate
 
@@ -79,7 +79,5 @@ def from_pir(program: Any, params: Dict[str, np.ndarray], outputs: Any = None) -
     translated = translate(program, outputs)
     if not translated.fetches:
         raise ModelError("the PIR program fetches nothing; save it with paddle.jit.save or save_inference_model.")
-    scope = core.Scope()
     kept = {name: params[name] for name in params if translated.program.global_block().has_var(name)}
-    fill_scope(scope, kept)
-    return Model(translated.program, scope, translated.feeds, translated.fetches)
+    return Model(translated.program, new_scope(kept), translated.feeds, translated.fetches)

@@ -11,7 +11,7 @@ from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
-from slimkit.ir.params import fill_scope
+from slimkit.ir.params import new_scope
 from slimkit.prune.channels import Channels
 from slimkit.prune.groups import Groups
 from slimkit.prune.plan import Plan
@@ -74,9 +74,9 @@ def prune_model(model: Model, plan: Plan) -> Model:
         ModelError: the plan is of another network.
     """
     program, slices = prune_program(model.program, plan, model.fetches)
-    scope, params = core.Scope(), model.params
+    params = model.params
     smaller = pruned_arrays(params, slices)
-    fill_scope(scope, {name: smaller[name] if name in smaller else params[name] for name in params})
+    scope = new_scope({name: smaller[name] if name in smaller else params[name] for name in params})
     return Model(program, scope, model.feeds, model.fetches)
 
 
@@ -212,7 +212,7 @@ def mask_arrays(params: Mapping[str, np.ndarray], plan: Plan) -> Dict[str, np.nd
     """
     found = {}
     for name, axes in plan.slices().items():
-        if name in params:
+        if name in params and name not in plan.groups.divisors:
             array = np.array(params[name])
             for axis, indices in axes.items():
                 array[(slice(None),) * axis + (indices,)] = 0

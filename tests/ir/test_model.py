@@ -240,3 +240,17 @@ def test_what_readers_take_for_granted_is_not_saved(tmp_path: Path):
         assert var.stop_gradient or not var.HasField("stop_gradient")
     names = {attr.name for op in desc.blocks[0].ops for attr in op.attrs}
     assert not names & {"x_data_format", "op_callstack", "fused_reshape_X", "op_device"}
+
+
+def test_a_models_memory_is_freed_with_it():
+    """Paddle keeps every scope until the process ends; what is in it must go with the last one who holds it."""
+    layer = paddle.nn.Linear(512, 512)
+    model = Model.from_layer(layer, [InputSpec([-1, 512], "float32", "x")])
+    name = max(model.params, key=lambda key: model.params[key].size)
+    copy = model.clone(copy_params=True)
+    params, tensor = copy.params, copy.scope.find_var(name).get_tensor()
+    del copy
+    assert params[name].size == 512 * 512  # the parameters hold what they show
+    del params
+    assert not tensor._is_initialized()
+    assert model.params[name].size == 512 * 512

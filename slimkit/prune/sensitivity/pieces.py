@@ -9,22 +9,9 @@ import numpy as np
 
 from slimkit.errors import ModelError
 from slimkit.ir.guards import legacy_ir
-from slimkit.ir.model import Model, native_summary
-from slimkit.ir.params import persistable_names
+from slimkit.ir.model import native_summary
 
-__all__ = ["Piece", "shared_scope", "tensor_bytes", "to_tensor"]
-
-
-def shared_scope(model: Model) -> Any:
-    """A scope with the model's parameters, which are not copied."""
-    from paddle.base import core
-
-    scope = core.Scope()
-    for name in persistable_names(model.program):
-        held = model.scope.find_var(name)
-        if held is not None and held.get_tensor()._is_initialized():
-            scope.var(name).get_tensor()._share_data_with(held.get_tensor())
-    return scope
+__all__ = ["Piece", "tensor_bytes", "to_tensor"]
 
 
 def to_tensor(array: np.ndarray, place: Any) -> Any:

@@ -11,19 +11,19 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from slimkit.errors import DataError, EvaluationError, ModelError
 from slimkit.ir.model import Model
-from slimkit.ir.params import Params
+from slimkit.ir.params import Params, shared_scope
 from slimkit.prune.groups import Groups
 from slimkit.prune.sensitivity.cut import Cut, Ops
 from slimkit.prune.sensitivity.evaluation import StreamingEvaluation, figure
 from slimkit.prune.sensitivity.kernels import evaluation_programs, same_results
 from slimkit.prune.sensitivity.masking import Masked
-from slimkit.prune.sensitivity.pieces import Piece, shared_scope, tensor_bytes, to_tensor
+from slimkit.prune.sensitivity.pieces import Piece, tensor_bytes, to_tensor
 from slimkit.prune.sensitivity.stages import START, Stages, op_work
 from slimkit.prune.sensitivity.tasks import Measured, Task, failed
 from slimkit.prune.sensitivity.whole import UNPRUNED
@@ -34,7 +34,7 @@ __all__ = ["CACHE_BYTES", "Stream"]
 CACHE_BYTES = 1 << 30
 
 #: Seconds that making a program costs for each of its ops, its first run included.
-_SETUP = 4e-4
+_SETUP = 6e-4
 
 Tensors = Dict[str, Any]
 
@@ -113,7 +113,7 @@ class Stream:
             self._pace = spent / self._work[self.stages.rest(START, None)[0]].sum()
         return figure(self._result(metric, UNPRUNED), UNPRUNED)
 
-    def measure(self, task: Task) -> Iterator[Measured]:
+    def measure(self, task: Task) -> Generator[Measured, None, None]:
         self._read()
         cut = self.stages.cuts[self.stages.index[task.group]] if self.stages is not None and self._cutting else None
         stage = self._choose(task)

@@ -16,8 +16,7 @@ from paddle.base import core
 
 from slimkit.ir.graph import Graph, GraphOp
 from slimkit.ir.guards import legacy_ir
-from slimkit.ir.model import Model
-from slimkit.ir.params import persistable_names
+from slimkit.ir.params import shared_scope
 from slimkit.quant.passes.freeze import FreezeOnnx
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantizedOp, QuantTable
@@ -71,7 +70,7 @@ class Probes:
         self._kinds: Dict[str, List[str]] = {}
         self._scope: Any = None
         if _simple(quantized.model.program):
-            self._scope = _shared(quantized.model)
+            self._scope = shared_scope(quantized.model)
             with legacy_ir():
                 self._index(self._with_copies())
         self.possible: Set[str] = set(self._kinds)
@@ -197,13 +196,3 @@ def _simple(program: Any) -> bool:
     inner = [name for name in written if block.has_var(name) and not block.var(name).persistable]
     plain = all(block.var(name).type == core.VarDesc.VarType.DENSE_TENSOR for name in inner)
     return program.num_blocks == 1 and plain and len(set(inner)) == len(inner)
-
-
-def _shared(model: Model) -> Any:
-    """A scope with the model's parameters, without copying them."""
-    scope = core.Scope()
-    for name in persistable_names(model.program):
-        held = model.scope.find_var(name)
-        if held is not None and held.get_tensor()._is_initialized():
-            scope.var(name).get_tensor()._share_data_with(held.get_tensor())
-    return scope
