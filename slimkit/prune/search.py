@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -36,12 +36,15 @@ class Limits:
         floor: the least that stays: channels when an int, a fraction when a float.
         max_ratio: no group is pruned by more; above 0, to 1.
         skip: parameters whose groups stay whole: names, or patterns with ``*`` and ``?``.
+        sizes: group name -> its units before an earlier step of pruning; ``max_ratio`` and a ``floor`` that is a
+            fraction are of these. Of a group that is not named: of its units now.
     """
 
     round_to: int = 1
     floor: Floor = 1
     max_ratio: float = 1.0
     skip: Tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def check(self, groups: Groups) -> None:
         """Refuses limits that are none.
@@ -59,6 +62,13 @@ class Limits:
                     f"skip = '{pattern}' matches no parameter with filters{suggestion(pattern, names)} Those there are "
                     "are listed by print(slimkit.prune.find_groups(model))."
                 )
+
+    def allowed(self, group: Group, steps: Legal) -> np.ndarray:
+        """bool, shape [steps]: which steps of a group keep to ``max_ratio`` and to a floor that is a fraction."""
+        left = (1 - steps.ratios) * group.size / self.sizes.get(group.name, group.size)
+        least = max(1 - self.max_ratio, self.floor if isinstance(self.floor, float) else 0.0)
+        found: np.ndarray = (left >= least - 1e-9) | (steps.ratios == 0)
+        return found
 
     def skips(self, group: Group) -> bool:
         """Whether a group stays whole: one of its parameters is to be skipped."""
@@ -82,7 +92,7 @@ class TargetSearch:
         limits: what the search keeps to.
         scores: which units go; a ``Scorer`` when greedy.
         greedy: see ``make_plan``.
-        measure: plan -> ms, when the target is of latency.
+        measure: plan -> ms, when the target is of latency; or what counts a plan in place of ``cost``.
 
     Raises:
         ConfigError: limits out of range, or something needed is missing.
@@ -147,7 +157,7 @@ class TargetSearch:
             found = levels(group, steps)
             if found is not None:
                 legals[group.name] = steps
-                rows[group.name] = np.where(steps.ratios <= limits.max_ratio + 1e-9, found, np.inf)
+                rows[group.name] = np.where(limits.allowed(group, steps), found, np.inf)
         return LineSearch(self.groups, legals, rows, self.held)
 
     def _beyond(
@@ -180,15 +190,15 @@ class TargetSearch:
 
 
 def _value(target: Target, cost: Optional[CostModel], measure: Optional[Measure]) -> Callable[[Plan], float]:
-    if target.unit != "latency":
-        if cost is None:
-            raise ConfigError(f"A target of {target.unit} needs the cost of the network; pass CostModel.of(model).")
+    if target.unit != "latency" and cost is not None:
         return lambda plan: float(cost.value(target.unit, plan))
     if measure is None:
-        raise ConfigError(
-            "A target of latency needs a function that measures a plan; pass "
-            "measure=slimkit.deploy.PlanLatency(model, feed)."
+        remedy = (
+            "a function that measures a plan; pass measure=slimkit.deploy.PlanLatency(model, feed)"
+            if target.unit == "latency"
+            else "the cost of the network; pass CostModel.of(model)"
         )
+        raise ConfigError(f"A target of {target.unit} needs {remedy}.")
     known: Dict[Any, float] = {}
 
     def measured(plan: Plan) -> float:

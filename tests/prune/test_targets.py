@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prune.hand_groups import chain, chain_params
 
@@ -59,6 +59,7 @@ measured = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(
     points=measured,
     removed=st.floats(0.02, 0.8),
@@ -107,6 +108,7 @@ def test_no_step_more_than_needed():
     assert at_the_line and max(at_the_line) > Target("macs", removed=0.4).most(COST.macs())
 
 
+@settings(max_examples=40)
 @given(removed=st.floats(0.02, 0.85), round_to=st.sampled_from([1, 4, 8]))
 def test_uniform_is_the_smallest_ratio(removed, round_to):
     target = Target("macs", removed=removed)
