@@ -66,7 +66,10 @@ def feed_shapes(model: Model, given: InputShapes) -> Dict[str, Shape]:
     named = _by_name(model, given)
     shapes, block = {}, model.program.desc.block(0)
     for name in model.feeds:
-        declared = list(block.find_var(name.encode()).shape())
+        var = block.find_var(name.encode())
+        if var is None:  # nothing reads it
+            continue
+        declared = list(var.shape())
         shape = [int(side) for side in named.get(name, declared)]
         if len(shape) != len(declared):
             raise ModelError(

@@ -15,7 +15,7 @@ import numpy as np
 import paddle
 from paddle import nn
 from paddle.jit.dy2static.function_spec import FunctionSpec
-from paddle.jit.dy2static.program_translator import ConcreteProgram
+from paddle.jit.dy2static.program_translator import ConcreteProgram, StaticFunction
 from paddle.jit.dy2static.utils import Backend
 from paddle.static import InputSpec
 
@@ -132,11 +132,17 @@ def _mode(root: nn.Layer, train: bool) -> Iterator[None]:
 
 @contextmanager
 def _clean_forwards(root: nn.Layer) -> Iterator[None]:
-    """Undoes what tracing leaves in layers: an instance attribute ``forward`` where there was none."""
+    """Undoes what tracing leaves in layers: an instance attribute ``forward`` where there was none.
+
+    A forward that ``to_static`` has replaced, and which runs in dynamic mode only, is the original one meanwhile.
+    """
     layers = root.sublayers(include_self=True)
     had = [vars(layer).get("forward") for layer in layers]
     dynamic = paddle.in_dynamic_mode()
     try:
+        for layer in layers:
+            if isinstance(layer.forward, StaticFunction):
+                vars(layer)["forward"] = layer.forward.dygraph_function
         yield
     finally:
         for layer, forward in zip(layers, had):

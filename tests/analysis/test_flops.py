@@ -190,6 +190,15 @@ def test_the_layer_is_left_as_it_was() -> None:
     assert net[0].weight.grad is not None
 
 
+def test_a_layer_that_to_static_has_converted() -> None:
+    net = paddle.vision.models.LeNet()
+    before = dygraph_flops(net, [1, 1, 28, 28])
+    static = paddle.jit.to_static(net)
+    forward = static.forward
+    assert dygraph_flops(static, [1, 1, 28, 28]) == before
+    assert vars(static)["forward"] is forward
+
+
 @pytest.fixture(scope="module")
 def detector(paddledet_package: Any) -> Iterator[nn.Layer]:
     found = import_ppdet(paddledet_package)
