@@ -11,6 +11,7 @@ import numpy as np
 from slimkit.ir.graph import Graph
 from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.labels import Labels
+from slimkit.prune.wording import an
 
 __all__ = ["Binding", "Flow", "View", "tracked"]
 
@@ -205,7 +206,7 @@ class Flow:
         for (name, axis), labels in self._bound.items():
             other = next((op for op in users.get(name, ()) if op.id not in self._binders[name, axis]), None)
             if other is not None:
-                self.labels.fix(labels, f"'{name}' also serves a {other.type} op, where the channels stay")
+                self.labels.fix(labels, f"'{name}' also serves {an(other.type)} op, where the channels stay")
 
     # ---------------------------------------------------------------- common to rules
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional, Set
 
 import numpy as np
 
 from slimkit.errors import ConfigError, suggestion
+from slimkit.prune.wording import listed
 
 __all__ = ["OUTPUT", "Group", "Groups", "Member"]
 
 #: Roles of a member: filters that compute the channels, and what goes with them.
 OUTPUT, INPUT, DEPTHWISE, VECTOR = "output", "input", "depthwise", "vector"
+
+#: How the members of a role are introduced in print.
+_WITH = {DEPTHWISE: "depthwise", VECTOR: "with", INPUT: "read by"}
+
+#: Ops that cannot have 0 in a stored vector: 0 / 0 is no number.
+_DIVIDING = ("elementwise_div", "elementwise_pow", "elementwise_mod", "elementwise_floordiv")
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,19 @@ class Group:
         return [member for member in self.members if member.role == OUTPUT]
 
     def __str__(self) -> str:
-        filters = ", ".join(dict.fromkeys(m.parameter for m in self.producers))
-        others: Dict[str, List[str]] = {}
-        for member in self.members:
-            if member.role != OUTPUT:
-                others.setdefault(member.role, []).append(f"{member.parameter}[{member.axis}]")
-        tail = "; ".join(f"{role}: {', '.join(names)}" for role, names in others.items())
-        state = f" stays: {self.refused}" if self.refused else ""
-        return f"{self.name}: {self.size} units of {filters}{state}" + (f"; {tail}" if tail and not state else "")
+        """One line: how many units, of which filters, what goes with them, or why they stay."""
+        filters = list(dict.fromkeys(m.parameter for m in self.producers))
+        line = f"{self.name}: {self.size} unit{'s' * (self.size != 1)}"
+        if filters not in ([], [self.name]):
+            line += f" of {listed(filters)}"
+        if self.refused:
+            return f"{line} stay{'s' * (self.size == 1)}: {self.refused}"
+        for role, words in _WITH.items():
+            members = [m for m in self.members if m.role == role]
+            names = [f"{m.parameter}[{m.axis}]" if role == INPUT else m.parameter for m in members]
+            if names:
+                line += f"; {words} {listed(list(dict.fromkeys(names)))}"
+        return "; ".join([line, *self.notes])
 
 
 class Groups:
@@ -117,6 +129,11 @@ class Groups:
         if name not in self._by_name:
             raise ConfigError(f"There is no group '{name}'{suggestion(name, self._by_name)}")
         return self._by_name[name]
+
+    @property
+    def divisors(self) -> Set[str]:
+        """Stored vectors that a mask leaves as they are: what they divide is 0 there already."""
+        return {m.parameter for g in self._groups for m in g.members if m.role == VECTOR and m.op_type in _DIVIDING}
 
     @property
     def prunable(self) -> List[Group]:

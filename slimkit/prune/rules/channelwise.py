@@ -11,6 +11,7 @@ from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.groups import VECTOR
 from slimkit.prune.rules.elementwise import join
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES", "source_of"]
 
@@ -43,7 +44,7 @@ def _alone(flow: Flow, op: GraphOp) -> None:
     if source is None:
         return
     result = op.output_var("Out") or op.output_var("Y") or op.output_var("Output")
-    flow.fix_inputs(op, f"a {op.type} op reads them as a setting", but=[source])
+    flow.fix_inputs(op, f"{an(op.type)} op reads them as a setting", but=[source])
     if result is None:
         return
     if result.shape == source.shape:  # a stored parameter is still one behind such an op

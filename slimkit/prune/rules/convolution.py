@@ -10,6 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow
 from slimkit.prune.groups import DEPTHWISE, INPUT, OUTPUT, VECTOR
 from slimkit.prune.rules.rule import Rule, channel_axis
+from slimkit.prune.wording import an
 
 __all__ = ["RULES"]
 
@@ -30,8 +31,8 @@ def _emit(flow: Flow, op: GraphOp, out: Optional[np.ndarray], axis: int) -> None
 
 def _usable(flow: Flow, op: GraphOp, weight: Optional[GraphVar]) -> bool:
     if weight is None or flow.view(weight) is None:
-        maker = "computed" if weight is None or weight.producer is None else f"made by a {weight.producer.type} op"
-        flow.fix_inputs(op, f"the filters of a {op.type} op are {maker}, not stored")
+        maker = "computed" if weight is None or weight.producer is None else f"made by {an(weight.producer.type)} op"
+        flow.fix_inputs(op, f"the filters of {an(op.type)} op are {maker}, not stored")
         return False
     return True
 
@@ -50,7 +51,7 @@ def _conv(flow: Flow, op: GraphOp) -> None:
     if source is None or weight is None or not _usable(flow, op, weight):
         return
     for slot in ("Offset", "Mask", "ResidualData"):
-        flow.fix(op.input_var(slot), f"a {op.type} op reads them as its {slot.lower()}")
+        flow.fix(op.input_var(slot), f"{an(op.type)} op reads them as its {slot.lower()}")
     rank = flow.rank(source)
     axis = channel_axis(op, rank)
     read = flow.along(source, axis, f"the {op.type} op of '{weight.name}' reads them")
@@ -72,7 +73,7 @@ def _conv(flow: Flow, op: GraphOp) -> None:
 
 
 def _offsets(flow: Flow, op: GraphOp, both: Sequence[Optional[np.ndarray]]) -> None:
-    """Each offset of a deformable convolution serves as many channels as the others; Paddle asks that of results too."""
+    """Each offset of a deformable convolution serves as many channels as the others; Paddle asks it of results too."""
     parts = int(op.attr("deformable_groups", 1) or 1)
     for labels in both:
         if labels is not None and parts > 1:

@@ -10,6 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.groups import VECTOR
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES", "join"]
 
@@ -88,7 +89,7 @@ def join(flow: Flow, arrays: List[Optional[np.ndarray]], shapes: List[List[int]]
             for mate, shape in enumerate(shapes):
                 other = arrays[mate]
                 if mate != place and (other is None or other.shape[axis] == 1) and shape[axis] != 1:
-                    reason = f"a {what} op joins them with channels that stay"
+                    reason = f"{an(what)} op joins them with channels that stay"
                     held[place] = flow.hold(held[place], axis, reason)
                     break
     found = [labels for labels in held if labels is not None]
@@ -100,7 +101,7 @@ def join(flow: Flow, arrays: List[Optional[np.ndarray]], shapes: List[List[int]]
             flow.labels.unite(result, labels)
             result = np.broadcast_arrays(result, labels)[0]
         else:
-            flow.labels.fix(labels, f"a {what} op spreads them over other channels that can go")
+            flow.labels.fix(labels, f"{an(what)} op spreads them over other channels that can go")
     return result
 
 

@@ -11,6 +11,7 @@ from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.rules.channelwise import source_of
 from slimkit.prune.rules.elementwise import join
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES"]
 
@@ -49,7 +50,7 @@ def _piece(flow: Flow, op: GraphOp, var: GraphVar, axis: int, rank: int) -> Opti
     """Labels of one part along the joined axis; channels that stay get labels of their own."""
     labels = flow.channels(var)
     if labels is not None:
-        along = flow.along(var, axis, f"a {op.type} op joins tensors along another axis")
+        along = flow.along(var, axis, f"{an(op.type)} op joins tensors along another axis")
         if along is not None:
             return along.reshape([-1 if i == axis else 1 for i in range(rank)])
     count = flow.shape(var)[axis]
@@ -136,7 +137,7 @@ def _slice(flow: Flow, op: GraphOp) -> None:
         if kept is None or kept.shape[axis] == 1:
             continue
         if axis in dropped or by_tensor or strides[place] != 1 or not flow.editable or len(tracked(kept)) > 1:
-            kept = flow.hold(kept, axis, f"a {op.type} op takes a fixed part of them")
+            kept = flow.hold(kept, axis, f"{an(op.type)} op takes a fixed part of them")
             continue
         start, end = _bounds(op, place, kept.shape[axis])
         kept = np.take(kept, np.arange(start, end), axis)
@@ -178,7 +179,7 @@ def _unstack(flow: Flow, op: GraphOp) -> None:
     if labels is None:
         return
     axis = int(op.attr("axis", 0)) % labels.ndim
-    labels = flow.hold(labels, axis, f"a {op.type} op takes them apart")
+    labels = flow.hold(labels, axis, f"{an(op.type)} op takes them apart")
     if labels is not None:
         for result in variables(op, slot, results=True):
             flow.set(result, np.squeeze(labels, axis))

@@ -10,6 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, View, tracked
 from slimkit.prune.groups import INPUT, OUTPUT
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES"]
 
@@ -81,7 +82,7 @@ def _matmul(flow: Flow, op: GraphOp) -> None:
     if view is not None and len(view.axes) == 2 and not turned[0] and flow.rank(source) >= 2:
         _weighted(flow, op, source, other, result, contracted=1 if turned[1] else 0)
     elif flow.view(source) is not None or view is not None or min(flow.rank(source), flow.rank(other)) < 2:
-        flow.fix_inputs(op, f"a {op.type} op with a stored matrix in this place has no rule")
+        flow.fix_inputs(op, f"{an(op.type)} op with a stored matrix in this place has no rule")
     else:
         _activations(flow, op, source, other, result, turned)
 
@@ -90,7 +91,7 @@ def _activations(
     flow: Flow, op: GraphOp, source: GraphVar, other: GraphVar, result: GraphVar, turned: Tuple[bool, bool]
 ) -> None:
     """A product of two computed tensors: attention. The summed axis must not shrink; heads go whole."""
-    reason = f"a {op.type} op sums the product of two computed tensors over them"
+    reason = f"{an(op.type)} op sums the product of two computed tensors over them"
     sides: List[Optional[np.ndarray]] = []
     for labels, turn, contracted in ((flow.channels(source), turned[0], -1), (flow.channels(other), turned[1], -2)):
         if labels is not None and turn:
@@ -101,7 +102,7 @@ def _activations(
         for axis in tracked(labels)[::-1] if labels is not None else []:
             from_end = axis - (0 if labels is None else labels.ndim)
             if from_end < -2 and _stays(sides[1 - place], shapes[1 - place], from_end):
-                sides[place] = flow.hold(sides[place], from_end, f"a {op.type} op pairs them with channels that stay")
+                sides[place] = flow.hold(sides[place], from_end, f"{an(op.type)} op pairs them with channels that stay")
     flow.set(result, _paired(flow, sides, flow.rank(result)))
 
 

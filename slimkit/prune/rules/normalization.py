@@ -11,6 +11,7 @@ from slimkit.prune.flow import Flow
 from slimkit.prune.groups import VECTOR
 from slimkit.prune.rules.channelwise import source_of
 from slimkit.prune.rules.rule import Rule, channel_axis
+from slimkit.prune.wording import an
 
 __all__ = ["RULES"]
 
@@ -117,7 +118,7 @@ def _over_axis(flow: Flow, op: GraphOp) -> None:
     source = source_of(op)
     if source is None:
         return
-    held = flow.hold(flow.channels(source), int(op.attr("axis", -1)), f"a {op.type} op computes over them")
+    held = flow.hold(flow.channels(source), int(op.attr("axis", -1)), f"{an(op.type)} op computes over them")
     for slot in ("Out", "Indices"):
         flow.set(op.output_var(slot), held)
 
@@ -142,11 +143,11 @@ def _reduce(flow: Flow, op: GraphOp) -> None:
     axes = _reduced_axes(op, labels.ndim)
     kept: Optional[np.ndarray] = labels
     for axis in axes:
-        kept = flow.hold(kept, axis, f"a {op.type} op computes over them")
+        kept = flow.hold(kept, axis, f"{an(op.type)} op computes over them")
     if kept is not None and flow.rank(result) != labels.ndim:
         kept = kept.reshape([n for axis, n in enumerate(kept.shape) if axis not in axes])
         if kept.ndim != flow.rank(result):
-            flow.labels.fix(kept, f"a {op.type} op gives a tensor of unexpected rank")
+            flow.labels.fix(kept, f"{an(op.type)} op gives a tensor of unexpected rank")
             return
     flow.set(result, kept)
 
@@ -157,7 +158,7 @@ OVER_AXIS = Rule(_over_axis)
 _OVER_AXIS = ("softmax", "log_softmax", "cumsum", "cumprod", "norm", "argsort", "kthvalue", "top_k_v2")
 _REDUCE = (
     *("reduce_mean", "reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_any", "reduce_all"),
-    *("reduce_amax", "reduce_amin", "frobenius_norm"),
+    *("reduce_amax", "reduce_amin", "frobenius_norm", "squared_l2_norm"),
     *("mean", "arg_max", "arg_min", "p_norm", "logsumexp"),
 )
 

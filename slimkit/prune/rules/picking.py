@@ -10,6 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp
 from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.rules.channelwise import source_of
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES"]
 
@@ -23,15 +24,15 @@ def _axes(op: GraphOp, rank: int, name: str = "axis") -> List[int]:
 def _gather(flow: Flow, op: GraphOp) -> None:
     """``gather`` and ``index_select``: along one axis, by a tensor of numbers."""
     source, index, result = source_of(op), op.input_var("Index"), op.output_var("Out")
-    flow.fix_inputs(op, f"a {op.type} op reads them as numbers of elements", but=[source])
+    flow.fix_inputs(op, f"{an(op.type)} op reads them as numbers of elements", but=[source])
     labels = flow.channels(source)
     if labels is None or index is None or result is None:
         return
     if op.input_names("Axis"):
-        flow.fix(source, f"a {op.type} op takes its axis from a tensor")
+        flow.fix(source, f"{an(op.type)} op takes its axis from a tensor")
         return
     axis = (_axes(op, labels.ndim, "dim" if op.type == "index_select" else "axis") or [0])[0]
-    held = flow.hold(labels, axis, f"a {op.type} op picks some of them by number")
+    held = flow.hold(labels, axis, f"{an(op.type)} op picks some of them by number")
     if held is not None:
         ones = flow.rank(result) - held.ndim + 1
         flow.set(result, held.reshape(held.shape[:axis] + (1,) * ones + held.shape[axis + 1 :]))
@@ -68,8 +69,8 @@ def _roll(flow: Flow, op: GraphOp) -> None:
 def _sampled(flow: Flow, op: GraphOp) -> None:
     """``grid_sampler`` and ``roi_align``: images at computed places; channels pass."""
     source, result = source_of(op), op.output_var("Output") or op.output_var("Out")
-    flow.fix_inputs(op, f"a {op.type} op reads them as places in an image", but=[source])
-    along = flow.along(source, 1, f"a {op.type} op samples images of them")
+    flow.fix_inputs(op, f"{an(op.type)} op reads them as places in an image", but=[source])
+    along = flow.along(source, 1, f"{an(op.type)} op samples images of them")
     if along is not None and result is not None:
         flow.set(result, along.reshape([-1 if i == 1 else 1 for i in range(flow.rank(result))]))
 

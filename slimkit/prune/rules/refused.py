@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Dict
 
+from slimkit.prune.wording import an
+
 __all__ = ["REFUSED", "reason_of"]
 
-_LOSS = "they are compared with labels in a {type} op"
-_BOXES = "they are coordinates, scores or classes for a {type} op"
-_BY_INDEX = "a {type} op picks or writes elements of them by number"
-_MATRIX = "a {type} op reads them as a matrix"
-_BLOCK = "they go through a {type} op, whose inner block is left as it is"
+_LOSS = "they are compared with labels in {op} op"
+_BOXES = "they are coordinates, scores or classes for {op} op"
+_BY_INDEX = "{op} op picks or writes elements of them by number"
+_MATRIX = "{op} op reads them as a matrix"
+_BLOCK = "they go through {op} op, whose inner block is left as it is"
 
 #: Op type -> reason. Types that are not here have a reason too, which says that nobody wrote a row.
 REFUSED: Dict[str, str] = {
@@ -55,4 +57,4 @@ REFUSED: Dict[str, str] = {
 
 def reason_of(op_type: str) -> str:
     """Why the channels that an op without a row reads stay."""
-    return REFUSED.get(op_type, "a {type} op reads them, for which slimkit has no pruning rule").format(type=op_type)
+    return REFUSED.get(op_type, "{op} op reads them, for which slimkit has no pruning rule").format(op=an(op_type))

@@ -10,6 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, View, tracked
 from slimkit.prune.rules.channelwise import source_of
 from slimkit.prune.rules.rule import Rule
+from slimkit.prune.wording import an
 
 __all__ = ["RULES", "reshaped"]
 
@@ -95,7 +96,7 @@ def _reshape(flow: Flow, op: GraphOp) -> None:
         return
     new = reshaped(labels, flow.shape(source), list(result.shape))
     if new is None:
-        flow.labels.fix(labels, f"a {op.type} op mixes them with axes of unknown size")
+        flow.labels.fix(labels, f"{an(op.type)} op mixes them with axes of unknown size")
         return
     if op.type.startswith("reshape") and (flow.shapes_stay or _by_constant(op, new)):
         new = _as_written(flow, op, new)
@@ -182,7 +183,7 @@ def _expand(flow: Flow, op: GraphOp) -> None:
     labels = flow.channels(source)
     if result is None or labels is None:
         return
-    flow.fix_inputs(op, f"a {op.type} op reads them as a setting", but=[source])
+    flow.fix_inputs(op, f"{an(op.type)} op reads them as a setting", but=[source])
     new: Optional[np.ndarray] = labels.reshape((1,) * (flow.rank(result) - labels.ndim) + labels.shape)
     if new is not None and (flow.shapes_stay or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor"))):
         new = _as_written_expand(flow, op, new)
