@@ -58,7 +58,9 @@ def _lowest(scores: np.ndarray, count: int) -> Tuple[np.ndarray, float]:
     """Marks the ``count`` lowest scores, of equals the first; and the highest of those marked (0 if none)."""
     if count <= 0:
         return np.zeros(scores.shape, bool), 0.0
-    highest = np.partition(scores, count - 1)[count - 1]
+    rest = scores[scores > 0]  # zeros come first anyway, and many equal values make selection slow
+    place = count - (scores.size - rest.size) - 1
+    highest = np.partition(rest, place)[place] if place >= 0 else scores.dtype.type(0)
     gone = scores < highest
     gone[np.flatnonzero(scores == highest)[: count - int(gone.sum())]] = True
     return gone, float(highest)
