@@ -23,6 +23,7 @@ COMMAND_MODULES: Tuple[str, ...] = (
     "slimkit.recipe.verify_command",
     "slimkit.recipe.analyze_command",
     "slimkit.recipe.flops_command",
+    "slimkit.recipe.prune_command",
 )
 
 _DESCRIPTION = "Compress PaddlePaddle models and run what was exported on the runtime it is for."
@@ -32,6 +33,7 @@ examples:
   slimkit quant -c configs/mbv3_pact.yml -o train.epochs=4 run.output=output/four
   slimkit quant -c configs/mbv3_pact.yml --resume
   slimkit ptq inference.json out --data images/ --to paddle,onnx,lite-arm
+  slimkit prune -c configs/resnet_prune_sensitive.yml
   slimkit inspect output/mbv3_pact/int8/model
   slimkit convert inference.json out/
 

@@ -18,7 +18,7 @@ from slimkit.ir.onednn import CONVOLUTIONS, ONEDNN_OPS, prefer_onednn
 from slimkit.ir.params import set_tensor
 from slimkit.ir.training_state import read_state, write_state
 
-__all__ = ["FloatTrainer", "StaticTrainer"]
+__all__ = ["FloatTrainer", "StaticTrainer", "inference_of"]
 
 Feed = Mapping[str, np.ndarray]
 _RANDOM_OPS = ("dropout", "gaussian_random", "uniform_random", "bernoulli", "randint")
@@ -177,15 +177,26 @@ class StaticTrainer:
         Args:
             outputs: what it fetches; None: all but the loss.
         """
-        names = list(outputs or self.outputs())
-        with legacy_ir():
-            targets = [self._float_test.program.global_block().vars[n] for n in names]
-            program = self._float_test.program._prune_with_input(list(self.model.feeds), targets)
-        feeds = [f for f in self.model.feeds if any(f in op.input_arg_names for op in program.global_block().ops)]
-        return Model(program, self.scope, feeds, names).clone(copy_params=True)
+        return inference_of(self.model, list(outputs or self.outputs()), self._float_test)
 
 
 class FloatTrainer(StaticTrainer):
     """Training of a float network; on CPU its convolutions are oneDNN's."""
 
     onednn_ops = CONVOLUTIONS
+
+
+def inference_of(training: Model, outputs: Sequence[str], test: Optional[Model] = None) -> Model:
+    """The inference model in a training one, with parameters of its own.
+
+    Args:
+        training: with a loss, before or after ``minimize``.
+        outputs: what is fetched.
+        test: its clone for test, when there is one.
+    """
+    test = test or training.clone(for_test=True)
+    with legacy_ir():
+        targets = [test.program.global_block().vars[name] for name in outputs]
+        program = test.program._prune_with_input(list(training.feeds), targets)
+    feeds = [f for f in training.feeds if any(f in op.input_arg_names for op in program.global_block().ops)]
+    return Model(program, training.scope, feeds, list(outputs)).clone(copy_params=True)

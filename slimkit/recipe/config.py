@@ -41,6 +41,9 @@ RESUME_FREE = (
     "data.workers",
     "data.prefetch",
     "data.cache_dir",
+    "to",
+    "sensitivity.workers",
+    "sensitivity.executor",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict
 
 from slimkit.errors import ConfigError
-from slimkit.recipe.schema import OptimizerSection, TrainSection
+from slimkit.recipe.schema import OptimizerSection
 
 __all__ = ["device", "optimizer_factory"]
 
@@ -50,8 +50,12 @@ _OPTIMIZERS: Dict[str, Callable[[Any, OptimizerSection, Dict[str, Any]], Any]] =
 }
 
 
-def optimizer_factory(train: TrainSection) -> Callable[[], Any]:
-    """Returns a function that makes the optimizer of the weights."""
+def optimizer_factory(train: Any) -> Callable[[], Any]:
+    """Returns a function that makes the optimizer of the weights.
+
+    Args:
+        train: a section with ``optimizer`` and ``lr``.
+    """
 
     def make() -> Any:
         import paddle

@@ -33,12 +33,14 @@ class Choice:
         level: the loss line, or the one ratio; None with ratios that were given.
         sensitivities: the points; None where none were needed.
         notes: what the user should know.
+        file: where the points are.
     """
 
     plan: Plan
     level: Optional[float] = None
     sensitivities: Any = None
     notes: List[str] = field(default_factory=list)
+    file: Optional[Path] = None
 
 
 class Chooser:
@@ -105,7 +107,8 @@ class Chooser:
         else:
             found = self.sensitivities(model, groups, file, scorer)
             line = ratios_by_sensitivity(groups, self._of_groups(groups, found), target, cost, **common)
-        return Choice(line.plan, line.level, found, [*line.notes, *line.plan.notes])
+        notes = list(dict.fromkeys([*line.notes, *line.plan.notes]))
+        return Choice(line.plan, line.level, found, notes, file if found is not None else None)
 
     @staticmethod
     def _of_groups(groups: Groups, found: Any) -> Dict[str, Any]:

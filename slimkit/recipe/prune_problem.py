@@ -57,6 +57,11 @@ class Labelled:
         batches = NamedBatches(self._test_set, self.image)
         return Stream(lambda: _labelled(batches.batches(), self.image, limit))
 
+    @property
+    def test_steps(self) -> int:
+        """Batches of ``evaluation()``."""
+        return int(self._test_set.steps)
+
     def metric(self) -> Any:
         """A fresh metric."""
         from slimkit.deploy.verify_metric import Top1
@@ -132,6 +137,11 @@ class Imitation:
         """Labelled test batches, re-iterable."""
         limits = [n for n in (limit, self._settings.eval_images) if n is not None]
         return self._eval.stream(limit=min(limits) if limits else None)
+
+    @property
+    def test_steps(self) -> int:
+        """Batches of ``evaluation()``."""
+        return len(self._eval.parts(self._eval.batch_size, self._settings.eval_images))
 
     def observed(self) -> Tuple[Pairs, Callable[[], Any]]:
         """What sensitivities are measured on: batches, and a metric."""
