@@ -3,7 +3,8 @@
 python benchmarks/bench_prune.py [--peer PYTHON]
 
 One run is all that a user waits for: finding what goes with what, scoring, choosing, and the smaller program with its
-parameters. The peer's is PaddleSlim's ``Pruner.prune`` of the same parameters.
+parameters. Both sides make the same call, ``Pruner(criterion).prune(program, scope, params, ratios, place)``; "by a plan"
+is slimkit's own way, ``find_groups``, ``make_plan``, ``prune_model``.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ def slimkit_cases() -> Sequence[harness.Case]:
     import paddle
 
     from slimkit.ir import Model
-    from slimkit.prune.apply import find_groups, prune_model
-    from slimkit.prune.plan import make_plan
+    from slimkit.prune import Pruner, find_groups, make_plan, prune_model
 
     paddle.seed(0)
     spec = [paddle.static.InputSpec([1, 3, 224, 224], "float32", "x")]
@@ -44,14 +44,17 @@ def slimkit_cases() -> Sequence[harness.Case]:
     if len(ratios) != CONVS:
         raise SystemExit(f"{len(ratios)} convolutions were found, not {CONVS}")
 
+    names, place = list(ratios), paddle.CPUPlace()
+
     def prepare(criterion: str) -> Callable[[], Any]:
-        def timed() -> Any:
-            plan = make_plan(find_groups(model), None, ratios, params=model.params, criterion=criterion)
-            return prune_model(model, plan)
+        scope = model.clone(copy_params=True).scope  # the pruner changes its parameters
+        return lambda: Pruner(criterion).prune(model.program, scope, names, [RATIO] * CONVS, place=place)
 
-        return timed
+    def by_plan() -> Any:
+        return prune_model(model, make_plan(find_groups(model), None, ratios, params=model.params))
 
-    return [harness.Case(criterion, lambda c=criterion: prepare(c)) for criterion in CRITERIA]  # type: ignore[misc]
+    cases = [harness.Case(c, lambda c=c: prepare(c)) for c in CRITERIA]  # type: ignore[misc]
+    return [*cases, harness.Case("l1_norm, by a plan", lambda: by_plan)]
 
 
 def peer_cases() -> Sequence[harness.Case]:

@@ -30,7 +30,9 @@ from slimkit.prune.static import (
 if TYPE_CHECKING:
     from slimkit.prune.cost import CostModel
     from slimkit.prune.gradients import taylor_gradients
-    from slimkit.prune.targets import ratios_by_sensitivity, uniform
+    from slimkit.prune.iterative import prune_iteratively
+    from slimkit.prune.line import Target
+    from slimkit.prune.targets import Limits, ratios_by_sensitivity, uniform
     from slimkit.prune.unstructured import make_unstructured_pruner
     from slimkit.prune.unstructured.static import GMPUnstructuredPruner, UnstructuredPruner
 
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
 _LAZY: Dict[str, str] = {
     "CostModel": "slimkit.prune.cost",
     "GMPUnstructuredPruner": "slimkit.prune.unstructured.static",
+    "Limits": "slimkit.prune.targets",
+    "Target": "slimkit.prune.line",
     "UnstructuredPruner": "slimkit.prune.unstructured.static",
     "make_unstructured_pruner": "slimkit.prune.unstructured",
+    "prune_iteratively": "slimkit.prune.iterative",
     "ratios_by_sensitivity": "slimkit.prune.targets",
     "taylor_gradients": "slimkit.prune.gradients",
     "uniform": "slimkit.prune.targets",
@@ -51,12 +56,14 @@ __all__ = [
     "GMPUnstructuredPruner",
     "Group",
     "Groups",
+    "Limits",
     "Member",
     "Plan",
     "Pruner",
     "Scorer",
     "Sensitivities",
     "StreamingEvaluation",
+    "Target",
     "UnstructuredPruner",
     "find_groups",
     "get_ratios_by_loss",
@@ -69,6 +76,7 @@ __all__ = [
     "masked_model",
     "measure_sensitivity",
     "merge_sensitive",
+    "prune_iteratively",
     "prune_model",
     "ratios_by_sensitivity",
     "save_model",
