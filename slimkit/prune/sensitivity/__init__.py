@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from slimkit.prune.sensitivity.engine import Point, measure_sensitivity
 from slimkit.prune.sensitivity.evaluation import StreamingEvaluation
+from slimkit.prune.sensitivity.plot import plot_sensitivities
 from slimkit.prune.sensitivity.points import Sensitivities
 
-__all__ = ["Point", "Sensitivities", "StreamingEvaluation", "measure_sensitivity"]
+__all__ = ["Point", "Sensitivities", "StreamingEvaluation", "measure_sensitivity", "plot_sensitivities"]

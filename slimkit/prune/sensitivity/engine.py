@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, MutableMapping, Optional, Sequence, Tuple, Union
 
@@ -15,10 +15,11 @@ from slimkit.prune.criteria import Scorer
 from slimkit.prune.groups import Groups
 from slimkit.prune.sensitivity.evaluation import EvaluateFunction, StreamingEvaluation
 from slimkit.prune.sensitivity.formats import Journal
+from slimkit.prune.sensitivity.job import Job
 from slimkit.prune.sensitivity.points import Sensitivities, loss_of
-from slimkit.prune.sensitivity.stream import CACHE_BYTES, Stream
+from slimkit.prune.sensitivity.stream import CACHE_BYTES
 from slimkit.prune.sensitivity.tasks import RATIOS, Choose, Measured, Measurer, Ratios, Task, plan_tasks, wanted_points
-from slimkit.prune.sensitivity.whole import WholeNetwork
+from slimkit.prune.sensitivity.workers import Points, measure_in_workers
 
 __all__ = ["Point", "measure_sensitivity", "network_fingerprint"]
 
@@ -95,36 +96,24 @@ def measure_sensitivity(
         EvaluationError: the baseline is 0, or the evaluation raised or returned no finite number at one point; the
             points before it are in the file.
     """
-    if params is None:
-        params = model.params
+    arrays = model.params if params is None else params
     points = wanted_points(groups, ratios, parameters)
-    scorer = criterion if isinstance(criterion, Scorer) else Scorer(params, criterion, gradients)
-    found = _known(path, network_fingerprint(groups, params), scorer.criterion.name, groups)
+    scorer = criterion if isinstance(criterion, Scorer) else Scorer(arrays, criterion, gradients)
+    found = _known(path, network_fingerprint(groups, arrays), scorer.criterion.name, groups)
     tasks, untouched = plan_tasks(groups, scorer, points, found, choose)
     if not tasks and not untouched:
         return found
-    names = [task.group for task in tasks]
-    measurer: Measurer
-    if isinstance(evaluate, StreamingEvaluation):
-        stream = Stream(model, groups, evaluate, names, cut=cut, cache_bytes=cache_bytes, place=place)
-        tasks, measurer = stream.order(tasks), stream
-    elif callable(evaluate):
-        measurer = WholeNetwork(model, groups, evaluate, params)
-    else:
-        raise ConfigError(
-            f"evaluate is a {type(evaluate).__name__}; give a function of the model that returns a number, or a "
-            "StreamingEvaluation."
-        )
+    several = workers > 1 and len(tasks) > 1
+    job = Job(model, groups, evaluate, [task.group for task in tasks], params, cut, cache_bytes, place)
+    measurer = replace(job, cache_bytes=0 if several else cache_bytes).measurer()
+    tasks = measurer.order(tasks)
     if found.baseline is None:
         found.baseline = measurer.baseline()
         loss_of(found.baseline, found.baseline)
     run = _Run(found, path, progress, sum(len(p) for task in tasks for p in task.points) + len(untouched))
     try:
         run.untouched(untouched)
-        if workers > 1 and len(tasks) > 1:
-            from slimkit.prune.sensitivity.workers import measure_in_workers
-
-            job = (model, groups, evaluate, params, {"cut": cut, "cache_bytes": cache_bytes})
+        if several:
             results = measure_in_workers(job, tasks, min(workers, len(tasks)), executor)
         else:
             results = _one_by_one(measurer, tasks)
@@ -136,9 +125,9 @@ def measure_sensitivity(
     return found
 
 
-def _one_by_one(measurer: Measurer, tasks: Sequence[Task]) -> Any:
+def _one_by_one(measurer: Measurer, tasks: Sequence[Task]) -> Points:
     for task in tasks:
-        with closing(measurer.measure(task)) as points:  # type: ignore[type-var]
+        with closing(measurer.measure(task)) as points:
             for measured in points:
                 yield task, measured
 
@@ -194,9 +183,8 @@ def network_fingerprint(groups: Groups, params: MutableMapping[str, np.ndarray])
         if name in params:
             memory = memory_of(tensor(name))
             array = np.ascontiguousarray(params[name]) if memory is None else memory
-            value = zlib.crc32(
-                memoryview(array.reshape(-1).view(np.uint8)), zlib.crc32(f"{name}{array.shape}".encode(), value)
-            )
+            value = zlib.crc32(f"{name}{array.shape}".encode(), value)
+            value = zlib.crc32(array.reshape(-1).view(np.uint8).data, value)  # type: ignore[arg-type]
     return f"{value:08x}"
 
 

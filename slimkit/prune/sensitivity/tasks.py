@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import Callable, Dict, Generator, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -67,7 +67,11 @@ class Measurer(Protocol):
         """The metric of the network as it is."""
         ...
 
-    def measure(self, task: Task) -> Iterator[Measured]:
+    def order(self, tasks: Sequence[Task]) -> List[Task]:
+        """Tasks in the order in which they are to be measured."""
+        ...
+
+    def measure(self, task: Task) -> Generator[Measured, None, None]:
         """The points of a task, each as it is known; the network is as it was once the iterator is closed."""
         ...
 

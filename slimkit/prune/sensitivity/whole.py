@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator, MutableMapping
+from typing import Any, Generator, List, MutableMapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,10 @@ class WholeNetwork:
     def baseline(self) -> float:
         return self._call(UNPRUNED)
 
-    def measure(self, task: Task) -> Iterator[Measured]:
+    def order(self, tasks: Sequence[Task]) -> List[Task]:
+        return list(tasks)
+
+    def measure(self, task: Task) -> Generator[Measured, None, None]:
         with Masked(self._params, self._groups, task.group) as masked:
             for index, removed in enumerate(task.removed):
                 masked.set(removed)

@@ -1,0 +1,140 @@
+"""A picture of the curves: a panel for each parameter, with the loss line and the ratio chosen by it."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any, List, Mapping, Optional, Union
+
+from slimkit.errors import ConfigError
+from slimkit.files import atomic_write
+
+__all__ = ["plot_sensitivities"]
+
+_FORMATS = (".svg", ".png")
+_CURVE, _LINE, _CHOSEN, _QUIET = "#1f5fa8", "#c2410c", "#15803d", "#6b7280"
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "slimkit",
+    "font.family": "sans-serif",
+    "font.size": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.linewidth": 0.6,
+}
+#: Up to so many panels there are five in a row, then eight.
+_FEW = 25
+_NAME = 22  # characters of a title
+
+
+def plot_sensitivities(
+    sensitivities: Mapping[str, Mapping[float, float]],
+    line: Optional[float] = None,
+    ratios: Optional[Mapping[str, float]] = None,
+    path: Union[str, Path, None] = None,
+    title: str = "",
+) -> str:
+    """Draws the curves, all on one scale, in the order of the sensitivities.
+
+    Args:
+        sensitivities: parameter -> ratio -> loss, a fraction of the baseline.
+        line: the loss at which ratios were chosen; None: none is drawn.
+        ratios: parameter -> the ratio chosen.
+        path: also write it there, as ``.svg`` or ``.png``.
+        title: above it.
+
+    Returns:
+        The picture as SVG.
+
+    Raises:
+        ConfigError: there is no point, or the path has another suffix.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    drawn = {name: points for name, points in sensitivities.items() if points}
+    if not drawn:
+        raise ConfigError("There are no sensitivities to draw; measure some first.")
+    suffix = Path(path).suffix.lower() if path is not None else ".svg"
+    if suffix not in _FORMATS:
+        raise ConfigError(f"{path} ends in {suffix or 'nothing'}; a plot is written as {' or '.join(_FORMATS)}.")
+    columns = min(len(drawn), 5 if len(drawn) <= _FEW else 8)
+    rows = -(-len(drawn) // columns)
+    with matplotlib.rc_context(_STYLE):
+        head = 0.45
+        size = (max(columns * 1.55, 4.0) + 0.5, rows * 1.3 + 0.45 + head)
+        figure = Figure(figsize=size, layout="constrained")
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - head / size[1]))  # type: ignore[call-arg, union-attr]
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        top = _top(drawn, line)
+        for panel, (name, points) in zip(axes, drawn.items()):
+            _panel(panel, name, points, top, line, (ratios or {}).get(name))
+        for index, panel in enumerate(axes[len(drawn) :], len(drawn)):
+            panel.set_visible(False)
+            axes[index - columns].tick_params(labelbottom=True)
+        figure.supxlabel("filters removed", fontsize=8)
+        figure.supylabel("loss of the metric", fontsize=8)
+        _legend(figure, size[1], line, bool(ratios), title)
+        text = _written(figure, "svg").decode()
+        if path is not None:
+            atomic_write(path, text.encode() if suffix == ".svg" else _written(figure, "png"))
+    return text[text.index("<svg") :]
+
+
+def _top(drawn: Mapping[str, Mapping[float, float]], line: Optional[float]) -> float:
+    """The upper end of the scale: the loss that nine of ten points are below, with room for the line."""
+    losses: List[float] = sorted(loss for points in drawn.values() for loss in points.values())
+    high = losses[min(len(losses) - 1, math.ceil(0.9 * len(losses)))]
+    return max(min(high, 1.0), 2.0 * (line or 0.0), 0.01) * 1.08
+
+
+def _panel(
+    panel: Any, name: str, points: Mapping[float, float], top: float, line: Optional[float], ratio: Optional[float]
+) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    found = sorted(points.items())
+    x, y = [0.0, *(ratio for ratio, _ in found)], [0.0, *(loss for _, loss in found)]
+    if line is not None:
+        panel.axhline(line, color=_LINE, linewidth=0.8, linestyle=(0, (4, 2)))
+    if ratio is not None:
+        panel.axvspan(0, ratio, color=_CHOSEN, alpha=0.12, linewidth=0)
+        panel.axvline(ratio, color=_CHOSEN, linewidth=0.9)
+    panel.plot(x, y, color=_CURVE, linewidth=1.1)
+    panel.plot(x[1:], y[1:], color=_CURVE, marker="o", markersize=2.2, linewidth=0)
+    short = name if len(name) <= _NAME else f"{name[: _NAME // 2 - 1]}…{name[-_NAME // 2 :]}"
+    panel.set_title(short if ratio is None else f"{short}  {ratio:.0%}", fontsize=6.5, pad=2)
+    low = min(0.0, *y)
+    panel.set_ylim(max(low, -0.5 * top) * 1.08 - 0.02 * top, top)
+    panel.set_xlim(0, 1)
+    panel.set_xticks([0, 0.5, 1])
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol="%"))
+    panel.tick_params(length=2, width=0.5, labelsize=6, colors=_QUIET, pad=1.5)
+    panel.grid(axis="y", color="#e5e7eb", linewidth=0.5)
+    panel.set_axisbelow(True)
+
+
+def _legend(figure: Any, height: float, line: Optional[float], chosen: bool, title: str) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    entries = [Line2D([], [], color=_CURVE, marker="o", markersize=3, linewidth=1.1, label="measured")]
+    if line is not None:
+        label = f"loss line, {line:.3g} = {line:.2%}"
+        entries.append(Line2D([], [], color=_LINE, linewidth=0.8, linestyle=(0, (4, 2)), label=label))
+    if chosen:
+        entries.append(Patch(facecolor=_CHOSEN, alpha=0.3, label="chosen ratio"))  # type: ignore[arg-type]
+    where = (0.01, 1 - 0.02 / height)
+    figure.legend(handles=entries, loc="upper left", bbox_to_anchor=where, ncols=3, frameon=False, fontsize=7)
+    if title:
+        figure.text(0.99, 1 - 0.1 / height, title, ha="right", va="top", fontsize=8)
+
+
+def _written(figure: Any, kind: str) -> bytes:
+    stream = io.BytesIO()
+    about = {"Date": None, "Creator": None} if kind == "svg" else {}
+    figure.savefig(stream, format=kind, dpi=150, metadata=about)
+    return stream.getvalue()
