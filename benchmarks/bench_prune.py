@@ -3,8 +3,8 @@
 python benchmarks/bench_prune.py [--peer PYTHON]
 
 One run is all that a user waits for: finding what goes with what, scoring, choosing, and the smaller program with its
-parameters. Both sides make the same call, ``Pruner(criterion).prune(program, scope, params, ratios, place)``; "by a plan"
-is slimkit's own way, ``find_groups``, ``make_plan``, ``prune_model``.
+parameters. Both sides make the same call, ``Pruner(criterion).prune(program, scope, params, ratios, place)``; "by a
+plan" is slimkit's own way, ``find_groups``, ``make_plan``, ``prune_model``.
 """
 
 from __future__ import annotations

@@ -165,8 +165,6 @@ def ratio_at_loss(points: Mapping[float, float], loss: float) -> float:
     if last == len(pairs) - 1:
         return ratio
     after, more = pairs[last + 1]
-    return ratio + _fraction(loss - lost, more - lost) * (after - ratio)
-
-
-def _fraction(part: float, whole: float) -> float:
-    return part / whole if np.isfinite(whole) else 0.0
+    if np.isnan(more):
+        return ratio
+    return ratio + (loss - lost) * (after - ratio) / (more - lost)

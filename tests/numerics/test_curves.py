@@ -117,6 +117,7 @@ def test_a_ratio_that_is_none():
         ({}, 0.04, 0.0),
         ({0.3: 0.06, 0.1: -0.02}, 0.02, 0.2),
         ({0.1: 0.0, 0.2: float("inf")}, 0.1, 0.1),
+        ({0.1: 0.0, 0.2: float("nan")}, 0.1, 0.1),
     ],
 )
 def test_paddleslims_rule(points, loss, ratio):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import paddle
 
 from slimkit.errors import ConfigError
 from slimkit.ir.guards import legacy_ir
+from slimkit.numerics.curves import ratio_at_loss
 from slimkit.prune.apply import find_groups
 from slimkit.prune.sensitivity import Sensitivities, measure_sensitivity
 from slimkit.prune.static.choosing import Chooser, prunable_of
@@ -153,15 +154,4 @@ def get_ratios_by_loss(sensitivities: Mapping[str, Mapping[float, float]], loss:
             UserWarning,
             stacklevel=2,
         )
-    return {name: _ratio(sorted(points.items()), float(loss)) for name, points in sensitivities.items()}
-
-
-def _ratio(points: List[Any], loss: float) -> float:
-    below = [place for place, (_, lost) in enumerate(points) if lost <= loss]
-    if not below:
-        return 0.0
-    ratio, lost = points[below[-1]]
-    if below[-1] + 1 == len(points):
-        return float(ratio)
-    further, more = points[below[-1] + 1]
-    return float(ratio + (loss - lost) * (further - ratio) / (more - lost))
+    return {name: ratio_at_loss(points, float(loss)) for name, points in sensitivities.items()}
