@@ -107,6 +107,7 @@ class Channels:
         stays = np.zeros(flow.labels.count, bool)  # by class
         stays[list(fixed)] = True
         groups: List[Group] = []
+        names: Set[str] = set()
         unit_of = np.full(flow.labels.count, -1, np.int64)  # by class
         group_of = np.full(flow.labels.count, -1, np.int64)
         for place, own in enumerate(owner):
@@ -115,6 +116,9 @@ class Channels:
             unit_of[free] = np.arange(len(free))
             group_of[free] = place
             groups.append(_group(own[0], len(found), free, found[stays[found]].tolist(), fixed, notes))
+            if own[0].parameter in names:  # a tied weight gives channels along both of its axes
+                groups[-1].name = f"{own[0].parameter}[{own[0].axis}]"
+            names.add(own[0].parameter)
         self._group_of, self._unit_of = group_of, unit_of
         seen: Dict[Tuple[str, int, int], bool] = {}
         for binding in bindings:

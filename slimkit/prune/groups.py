@@ -105,10 +105,10 @@ class Groups:
         self._groups = list(groups)
         self._by_name = {group.name: group for group in self._groups}
         self._by_parameter: Dict[str, Group] = {}
-        for group in self._groups:
+        for group in [*self.prunable, *self.refused]:
             for member in group.producers:
                 self._by_parameter.setdefault(member.parameter, group)
-        for group in self._groups:
+        for group in [*self.prunable, *self.refused]:
             for member in group.members:
                 if member.role == DEPTHWISE:
                     self._by_parameter.setdefault(member.parameter, group)

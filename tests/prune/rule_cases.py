@@ -58,6 +58,7 @@ class Case:
         forward: (net, *inputs) -> results; the parts are attributes of ``net``.
         shapes: of the inputs, without the batch; ``dtypes`` of those that are not float32 by place.
         dynamic: the program's image sizes are not known.
+        batch: its size; ``known_batch``: the program declares it.
         parts: layers; a list is the shape of a stored parameter.
     """
 
@@ -68,6 +69,7 @@ class Case:
         dtypes: Optional[Dict[int, str]] = None,
         dynamic: bool = False,
         batch: int = 2,
+        known_batch: bool = False,
         **parts: Any,
     ) -> None:
         paddle.seed(7)
@@ -81,7 +83,7 @@ class Case:
             full = (batch, *shape)
             arrays.append(rng.randn(*full).astype("float32") if dtype == "float32" else rng.randint(0, 4, full))
             known = [-1 if dynamic and axis > 1 else size for axis, size in enumerate(full)]
-            specs.append(InputSpec([-1, *known[1:]], dtype, f"in{place}"))
+            specs.append(InputSpec([batch if known_batch else -1, *known[1:]], dtype, f"in{place}"))
         enliven(self.net, [paddle.to_tensor(a) for a in arrays])
         self.model = Model.from_layer(self.net, specs)
         self.network = Network(

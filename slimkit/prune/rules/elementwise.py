@@ -12,7 +12,7 @@ from slimkit.prune.groups import VECTOR
 from slimkit.prune.rules.rule import Rule
 from slimkit.prune.wording import an
 
-__all__ = ["RULES", "join"]
+__all__ = ["RULES", "join", "with_parameter"]
 
 
 def _offset(op: GraphOp, own: int, rank: int) -> int:
@@ -38,7 +38,7 @@ def _binary(flow: Flow, op: GraphOp) -> None:
     if any(stored):
         parameter, computed = (one, other) if stored[0] else (other, one)
         labels = _widen(flow.channels(computed), _offset(op, flow.rank(computed), rank), rank)
-        flow.set(result, _with_parameter(flow, op, parameter, labels, rank))
+        flow.set(result, with_parameter(flow, op, parameter, labels, rank))
         return
     arrays = [_widen(flow.channels(v), _offset(op, flow.rank(v), rank), rank) for v in (one, other)]
     shapes = [_full_shape(flow, op, v, rank) for v in (one, other)]
@@ -50,7 +50,7 @@ def _full_shape(flow: Flow, op: GraphOp, var: GraphVar, rank: int) -> List[int]:
     return [1] * before + shape + [1] * (rank - before - len(shape))
 
 
-def _with_parameter(
+def with_parameter(
     flow: Flow, op: GraphOp, parameter: GraphVar, labels: Optional[np.ndarray], rank: int
 ) -> Optional[np.ndarray]:
     """A stored bias or scale: it shrinks along the channels it spreads over."""

@@ -9,7 +9,7 @@ import numpy as np
 from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.rules.channelwise import source_of
-from slimkit.prune.rules.elementwise import join
+from slimkit.prune.rules.elementwise import join, with_parameter
 from slimkit.prune.rules.rule import Rule
 from slimkit.prune.wording import an
 
@@ -34,10 +34,15 @@ def _concat(flow: Flow, op: GraphOp) -> None:
     axis = int(op.attr("axis", 0)) % rank
     arrays = [flow.channels(v) for v in parts]
     if not any(a is not None and a.shape[axis] > 1 for a in arrays):  # joined along another axis
-        shapes = [flow.shape(v) for v in parts]
+        stored = [v for v in parts if flow.view(v) is not None]
+        computed = [v for v in parts if flow.view(v) is None]
+        shapes = [flow.shape(v) for v in computed]
         for shape in shapes:
             shape[axis] = 1
-        flow.set(result, join(flow, arrays, shapes, op.type))
+        labels = join(flow, [flow.channels(v) for v in computed], shapes, op.type)
+        for parameter in stored:
+            labels = with_parameter(flow, op, parameter, labels, rank)
+        flow.set(result, labels)
         return
     pieces = [_piece(flow, op, v, axis, rank) for v in parts]
     if any(piece is None for piece in pieces):

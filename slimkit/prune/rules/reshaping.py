@@ -9,6 +9,7 @@ import numpy as np
 from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, View, tracked
 from slimkit.prune.rules.channelwise import source_of
+from slimkit.prune.rules.elementwise import join
 from slimkit.prune.rules.rule import Rule
 from slimkit.prune.wording import an
 
@@ -153,11 +154,11 @@ def _resize_shape(sizes: Any, op: GraphOp) -> None:
     result = op.output_var("Out")
     if result is None or not sizes.changed(result):
         return
-    shape = list(op.attr("shape", []) or [])
     old, new = sizes.old_shape(result), sizes.new_shape(result)
-    if len(shape) == len(new):
-        written = [n if s > 0 and o != n else s for s, o, n in zip(shape, old, new)]
-        sizes.set_attr(op, "shape", written)
+    for name in ("shape", "target_shape"):
+        shape = list(op.attr(name, []) or [])
+        if len(shape) == len(new):
+            sizes.set_attr(op, name, [n if s > 0 and o != n else s for s, o, n in zip(shape, old, new)])
     for var, before, after in zip(_shape_tensors(op), old, new):
         constant = _own_constant(var)
         if before != after and constant is not None and float(constant.attr("value", 0.0)) > 0:
@@ -181,13 +182,36 @@ def _transpose(flow: Flow, op: GraphOp) -> None:
 def _expand(flow: Flow, op: GraphOp) -> None:
     source, result = source_of(op), op.output_var("Out")
     labels = flow.channels(source)
-    if result is None or labels is None:
+    if source is None or result is None:
+        return
+    view = flow.view(source)
+    if view is not None:  # a stored token for each image of the batch
+        axes = tuple(None if size == 1 else axis for axis, size in zip(view.axes, source.shape))
+        flow.set_view(result, View(view.parameter, (None,) * (flow.rank(result) - len(axes)) + axes))
+    if labels is None:
         return
     flow.fix_inputs(op, f"{an(op.type)} op reads them as a setting", but=[source])
     new: Optional[np.ndarray] = labels.reshape((1,) * (flow.rank(result) - labels.ndim) + labels.shape)
     if new is not None and (flow.shapes_stay or any(op.input_names(s) for s in ("Shape", "expand_shapes_tensor"))):
         new = _as_written_expand(flow, op, new)
     flow.set(result, new)
+
+
+def _expand_as(flow: Flow, op: GraphOp) -> None:
+    """``expand_as``: the result is as long as the other tensor, so that channels of both go together."""
+    source, other, result = source_of(op), op.input_var("Y"), op.output_var("Out")
+    if source is None or other is None or result is None:
+        _expand(flow, op)
+        return
+    rank, before = flow.rank(result), flow.rank(result) - flow.rank(source)
+    labels = flow.channels(source)
+    if labels is not None:
+        labels = labels.reshape((1,) * before + labels.shape)
+    if rank != flow.rank(other):
+        flow.fix_inputs(op, "an expand_as_v2 op to another rank reads them")
+        return
+    shapes = [[1] * before + flow.shape(source), flow.shape(other)]
+    flow.set(result, join(flow, [labels, flow.channels(other)], shapes, op.type))
 
 
 def _as_written_expand(flow: Flow, op: GraphOp, new: np.ndarray) -> Optional[np.ndarray]:
@@ -227,6 +251,6 @@ RULES = {
     "transpose2": Rule(_transpose),
     "transpose": Rule(_transpose),
     "expand_v2": Rule(_expand, _resize_shape),
-    "expand_as_v2": Rule(_expand, _resize_shape),
+    "expand_as_v2": Rule(_expand_as, _resize_shape),
     "tile": Rule(_tile),
 }
