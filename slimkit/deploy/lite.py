@@ -85,7 +85,7 @@ def convert(
         target: "arm" or "x86".
         python: the side interpreter, see ``find_interpreter``.
         on_grid: for x86, convert a quantized model in its float form; False gives the wrong int8 kernels.
-        sparse: for arm, 1x1 convolutions whose weight has at least this fraction of zeros are stored without them and
+        sparse: for arm, 1x1 convolutions whose weight has more than this fraction of zeros are stored without them and
             computed by sparse kernels (``sparse_conv2d``); None: all are dense. Paddle-Lite's own default is 0.6. A
             weight that stays takes 8 bytes, so below 0.5 the file grows; in pairs ([2, 1] blocks) 6, below 0.34.
 
