@@ -103,6 +103,10 @@ class UnstructuredPruner(MaskedTraining):
             return [w for w in weights if is_conv1x1(w.parameter.shape)]
         return weights
 
+    def _should_prune_layer(self, layer: Any) -> bool:
+        """Whether a parameter of a layer's own is pruned; subclasses of PaddleSlim's class ask for it."""
+        return any(p.name not in self.skip_params for p in layer.parameters(include_sublayers=False))
+
     # ------------------------------------------------ the weights and masks
 
     @property

@@ -126,6 +126,12 @@ class Gradual:
         self.ratio = 0.0
         self._unsure = False
 
+    @property
+    def ratios_stack(self) -> List[float]:
+        """The ratios still to come, one a pruning step, the next one last; empty when the schedule is over."""
+        period = self.schedule.pruning_iterations // self.schedule.pruning_steps
+        return [self.schedule.at(k) for k in range(self.cur_iteration, self.schedule.iterations, period)][::-1]
+
     def _resume(self, iteration: int) -> None:
         """Goes on at an iteration, with masks from a checkpoint or from the zeros of a sparse model."""
         self.cur_iteration = iteration

@@ -117,6 +117,10 @@ class UnstructuredPruner(MaskedTraining):
             return [p for p in parameters if is_conv1x1(p.shape)]
         return parameters
 
+    def _should_prune_param(self, param: str) -> bool:
+        """Whether the parameter of this name is pruned; subclasses of PaddleSlim's class ask for it."""
+        return param not in self.skip_params
+
     def _add_mask(self, parameter: Any) -> str:
         block, name = self.program.global_block(), parameter.name + MASK
         if block.has_var(name):

@@ -30,6 +30,7 @@ def test_gradual_pruning_follows_the_schedule_at_every_step(local):
     model = net()
     pruner = GMPUnstructuredPruner(model, ratio=RATIO, local_sparsity=local, configs=CONFIGS)
     for k in train(model, momentum(model), pruner, batches(20)):
+        assert pruner.ratios_stack == pytest.approx([paper_ratio(i, RATIO, CONFIGS) for i in range(k + 1, 20, 3)][::-1])
         wanted = paper_ratio(k, RATIO, CONFIGS)
         assert pruner.ratio == pytest.approx(wanted, abs=1e-9)
         pruner.update_params()
@@ -161,6 +162,7 @@ def test_what_is_skipped(kind):
     pruner.step()
     assert set(pruner.masks) == {model.point.weight.name}
     assert pruner.skip_params == only_point | vectors
+    assert pruner._should_prune_layer(model.point) and not pruner._should_prune_layer(model.norm)
     assert UnstructuredPruner.total_sparse_conv1x1(model) == 0.5
     counted = sum(int((p.numpy() == 0).sum()) for p in model.parameters())
     assert UnstructuredPruner.total_sparse(model) == pytest.approx(
