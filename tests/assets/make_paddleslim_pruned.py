@@ -1,21 +1,25 @@
-"""Makes ``paddleslim_pruned.json``: which channels PaddleSlim 2.6 removes, and what shapes are left.
+"""Makes ``paddleslim_pruned.json``, which channels PaddleSlim 2.6 removes and what shapes are left, and
+``paddleslim_pruned.zip``, a pruned model that its ``save_model`` wrote.
 
 Run it where paddlepaddle 2.6.2 and paddleslim 2.6.0 are installed (CPython 3.10), nothing of slimkit is needed:
 
-    python make_paddleslim_pruned.py [OUT.json]
+    python make_paddleslim_pruned.py [FOLDER]
 
 The networks and their weights are those of ``tests/prune/static_networks.py``. Each case has the arguments of
 ``Pruner`` and ``prune``; ``removed`` are, for every filter of four dimensions that changed, the filters (axis 0) that
-``lazy=True`` set to zero; ``shapes`` those of all parameters whose shape ``lazy=False`` changed.
+``lazy=True`` set to zero; ``shapes`` those of all parameters whose shape ``lazy=False`` changed. In the zip,
+``reference.npz`` has an image and what the model makes of it.
 """
 
 import json
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import paddle
-from paddleslim.prune import Pruner
+from paddleslim.prune import Pruner, save_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "prune"))
 import static_networks as networks  # noqa: E402
@@ -69,11 +73,28 @@ def case(network, criterion, selector, params, ratios):
     }  # fmt: skip
 
 
+def saved(out):
+    program, scope = program_of("residual")
+    exe = paddle.static.Executor(paddle.CPUPlace())
+    image = np.random.RandomState(0).standard_normal((1, 3, 32, 32)).astype("float32")
+    with tempfile.TemporaryDirectory() as folder, paddle.static.scope_guard(scope):
+        pruned, _, _ = Pruner().prune(program, scope, ["conv4_weights"], [0.5], place=paddle.CPUPlace())
+        save_model(exe, pruned, folder + "/model")
+        name = next(op.output("Y")[0] for op in reversed(pruned.global_block().ops) if op.type == "batch_norm")
+        features = exe.run(pruned.clone(for_test=True), feed={"image": image}, fetch_list=[name])[0]
+        np.savez(folder + "/reference.npz", image=image, features=features)
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(Path(folder).rglob("*")):
+                if path.is_file() and path.suffix != ".pdmodel":
+                    archive.write(path, path.relative_to(folder))
+
+
 def main():
     paddle.enable_static()
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("paddleslim_pruned.json"))
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    saved(folder / "paddleslim_pruned.zip")
     lines = ",\n".join(json.dumps(case(*each), sort_keys=True, separators=(",", ":")) for each in CASES)
-    out.write_text("[\n" + lines + "\n]\n")
+    (folder / "paddleslim_pruned.json").write_text("[\n" + lines + "\n]\n")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class Chooser:
                 continue
             gone = self._choose(_part(group, free), ratio)
             if not gone.size:
-                self.notes.append(f"'{name}' stays whole: a ratio of {ratio:g} is none of its {free.size} units.")
+                self.notes.append(f"'{name}' stays whole: at a ratio of {ratio:g} none of its {free.size} units goes.")
                 continue
             removed[group.name] = np.union1d(removed.get(group.name, np.zeros(0, np.int64)), free[gone])
         return removed

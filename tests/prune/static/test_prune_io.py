@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,23 @@ def test_files_are_paddleslim_s(tmp_path: Path) -> None:
         paddle.static.load(train, str(tmp_path / "model"), net.executor)
         held = np.array(paddle.static.global_scope().find_var("conv4_weights_velocity_0").get_tensor())
     np.testing.assert_array_equal(held, net.get("conv4_weights_velocity_0"))
+
+
+def test_a_folder_that_paddleslim_wrote(tmp_path: Path) -> None:
+    with zipfile.ZipFile(Path(__file__).parents[2] / "assets" / "paddleslim_pruned.zip") as archive:
+        archive.extractall(tmp_path)
+    reference = np.load(tmp_path / "reference.npz")
+    with legacy_ir(), paddle.static.scope_guard(paddle.static.Scope()):
+        program = paddle.static.Program()
+        with paddle.static.program_guard(program, paddle.static.Program()), paddle.utils.unique_name.guard():
+            features = networks.residual(paddle.static.data("image", [None, 3, 32, 32]))
+        program = program.clone(for_test=True)
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        load_model(executor, program, tmp_path / "model")
+        (found,) = executor.run(program, feed={"image": reference["image"]}, fetch_list=[features.name])
+    assert tuple(program.global_block().var("conv4_weights").shape) == (4, 8, 3, 3)
+    scale = np.abs(reference["features"]).max()
+    np.testing.assert_allclose(found / scale, reference["features"] / scale, atol=1e-5)
 
 
 @pytest.mark.parametrize(
