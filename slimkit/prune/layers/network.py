@@ -9,13 +9,14 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
-from slimkit.errors import SlimkitError
+from slimkit.errors import ModelError, SlimkitError
 from slimkit.ir import Model
 from slimkit.prune.cost import CostModel
 from slimkit.prune.groups import Groups
 from slimkit.prune.layers.arguments import example_arguments
+from slimkit.prune.layers.comparison import eval_mode
 from slimkit.prune.layers.tensors import LayerTensors, core_layer
-from slimkit.prune.layers.trials import Trials, tried_groups
+from slimkit.prune.layers.trials import Trials, sentence, tried_groups
 
 __all__ = ["LayerNetwork", "layer_groups"]
 
@@ -59,7 +60,7 @@ class LayerNetwork:
 
     Raises:
         ConfigError: the inputs are none.
-        ModelError: the layer cannot be traced with them.
+        ModelError: the layer cannot be run or traced with them.
     """
 
     def __init__(self, layer: nn.Layer, inputs: Any, *, dtype: str = "float32", results: bool = False) -> None:
@@ -68,6 +69,7 @@ class LayerNetwork:
         self.shapes = self.tensors.shapes()
         self.arguments = example_arguments(inputs, dtype)
         core = core_layer(layer)
+        _run(core, self.arguments)
         model = _traced(core, self.arguments)
         discrete = any(kind in _DISCRETE for kind in model.op_counts())
         analysed, self.unread = self._with_train_mode(core, model)
@@ -100,6 +102,16 @@ class LayerNetwork:
 def layer_groups(layer: nn.Layer, inputs: Any, *, dtype: str = "float32", results: bool = False) -> Groups:
     """The groups of a layer: :attr:`LayerNetwork.groups`."""
     return LayerNetwork(layer, inputs, dtype=dtype, results=results).groups
+
+
+def _run(layer: nn.Layer, arguments: List[Any]) -> None:
+    try:
+        with paddle.no_grad(), eval_mode(layer):
+            layer(*arguments)
+    except Exception as error:  # whatever the layer's own code raises
+        raise ModelError(
+            f"{type(layer).__name__} cannot be run with these inputs: {sentence(error)}; give what its forward accepts."
+        ) from error
 
 
 def _traced(layer: nn.Layer, arguments: List[Any]) -> Model:

@@ -138,9 +138,10 @@ class PruningPlan:
         self._left = {tensor.name: list(tensor.shape) for tensor, _ in self._undo.tensors}
 
     def restore(self, model: Optional[nn.Layer] = None, opt: Any = None) -> None:
-        """Gives a layer back what it had before the plan was applied, bit for bit, and optimizers what they had.
+        """Gives the parameters that the plan changed their values from before, bit for bit, and optimizers theirs.
 
-        What training has changed since is lost. State that an optimizer made of the smaller parameters is dropped.
+        What training made of the smaller parameters is lost, and so is state that an optimizer made of them; parameters
+        that the plan did not change stay as they are.
 
         Args:
             model: of no effect; the plan knows.

@@ -258,7 +258,7 @@ class Pruner:
             )
 
     def restore(self) -> None:
-        """Gives the layer back what it had before the first plan, bit for bit; the optimizer too."""
+        """Takes all plans back, the last one first; see :meth:`PruningPlan.restore`."""
         while self._applied:
             self._applied.pop().restore(self.model, self.opt)
 

@@ -21,7 +21,7 @@ from slimkit.prune.layers.comparison import difference, results
 from slimkit.prune.layers.tensors import Undo
 from slimkit.prune.plan import Plan
 
-__all__ = ["Trials", "tried_groups"]
+__all__ = ["Trials", "sentence", "tried_groups"]
 
 
 class Trials:
@@ -54,13 +54,14 @@ class Trials:
                 shrink(self.layer, plan.slices(), None, undo)
             pruned = results(self.layer, self.arguments)
         except Exception as error:  # whatever the layer's own code raises
-            return f"its code fails: {_sentence(error)}"
+            return f"its code fails: {sentence(error)}"
         finally:
             undo()
         return difference(masked, pruned, self.discrete, self.shrinks)
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """The line of an error that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]
     return f"{type(error).__name__}: {(named or lines or ['no message'])[0].rstrip('.')}"

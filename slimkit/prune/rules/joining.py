@@ -96,8 +96,8 @@ def _split(flow: Flow, op: GraphOp) -> None:
         return
     pieces = np.split(labels, np.cumsum(sections)[:-1], axis)
     if not flow.editable:  # code that splits in equal parts goes on doing so
-        if len(set(sections)) > 1:
-            flow.labels.fix(labels, "a split of them into unequal parts is written in the network's code")
+        if len(set(sections)) > 1 or (flow.shapes_stay and not int(op.attr("num", 0) or 0)):
+            flow.labels.fix(labels, "the sizes of the parts that a split makes of them are written in the code")
         else:
             for piece in pieces[1:]:
                 flow.labels.unite(pieces[0], piece)

@@ -30,6 +30,8 @@ def _batch_norm(flow: Flow, op: GraphOp) -> None:
     axis = channel_axis(op, flow.rank(source), "data_layout")
     along = flow.along(source, axis, "batch_norm has its statistics over them")
     _vectors(flow, op, ["Scale", "Bias", "Mean", "Variance"], along)
+    for statistic in ("Mean", "Variance"):  # written in place: the next batch_norm that shares them reads this result
+        flow.set_view(op.output_var(f"{statistic}Out"), flow.view(op.input_var(statistic)))
     if along is None:
         return
     flow.set(op.output_var("Y"), flow.channels(source))
