@@ -5,7 +5,7 @@ One analysis serves inference programs, training programs with backward and opti
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -138,6 +138,9 @@ class Channels:
                 b = owner[place][0]
                 units = np.full(b.labels.size, -1, np.int64)
                 group.members.append(Member(b.parameter, b.axis, units, b.role, b.op_type, b.op_output))
+        for place, part in _parts(flow.arrays(), classes, group_of, unit_of):
+            if part.size < groups[place].size and not any(np.array_equal(part, p) for p in groups[place].parts):
+                groups[place].parts.append(part)
         weights = {b.parameter: b.op_type for b in producers}
         return Groups(groups, weights, flow.editable, flow.layer_norm)
 
@@ -178,6 +181,17 @@ class Channels:
                     f"The plan does not fit '{binding.parameter}' of this network; make it from this network's groups."
                 )
         return result
+
+
+def _parts(
+    arrays: List[np.ndarray], classes: np.ndarray, group_of: np.ndarray, unit_of: np.ndarray
+) -> Iterator[Tuple[int, np.ndarray]]:
+    """The place of a group, and its units in a tensor that has channels of this group only."""
+    for labels in arrays:
+        own = classes[labels.ravel()]
+        place = int(group_of[own[0]])
+        if place >= 0 and (group_of[own] == place).all():
+            yield place, np.unique(unit_of[own])
 
 
 def _side_result(var: Any) -> bool:

@@ -200,8 +200,12 @@ class Flow:
         """A parameter that several ops use shrinks only along axes that all of them let go."""
         users: Dict[str, List[GraphOp]] = {}
         for op in self.graph.ops():
-            if op.is_forward and not any(self.view(var) is not None for var in op.outputs) and not _sums_all(op):
-                for name in {view.parameter for view in map(self.view, op.inputs) if view is not None}:
+            if op.is_forward and op.type not in ("feed", "fetch") and not _sums_all(op):
+                read, passed = (
+                    {view.parameter for view in map(self.view, variables) if view is not None}
+                    for variables in (op.inputs, op.outputs)
+                )
+                for name in read - passed:
                     users.setdefault(name, []).append(op)
         for (name, axis), labels in self._bound.items():
             other = next((op for op in users.get(name, ()) if op.id not in self._binders[name, axis]), None)
@@ -215,6 +219,10 @@ class Flow:
         for var in op.inputs:
             if not any(var is other for other in but):
                 self.fix(var, reason)
+
+    def arrays(self) -> List[np.ndarray]:
+        """The label arrays of all tensors, each once, in program order."""
+        return list({id(labels): labels for labels in self._channels.values()}.values())
 
     def grids(self) -> List[np.ndarray]:
         """The label arrays that spread over several axes, in program order."""

@@ -55,6 +55,8 @@ class Group:
             no group.
         refused: why nothing of it can be pruned; None when it can.
         notes: what to know when pruning it.
+        parts: int arrays of units that make up a tensor by themselves, such as one result of a split; at least one of
+            each stays.
     """
 
     name: str
@@ -62,11 +64,16 @@ class Group:
     members: List[Member]
     refused: Optional[str] = None
     notes: List[str] = field(default_factory=list)
+    parts: List[np.ndarray] = field(default_factory=list)
 
     @property
     def producers(self) -> List[Member]:
         """The members whose filters compute the channels."""
         return [member for member in self.members if member.role == OUTPUT]
+
+    def emptied(self, gone: np.ndarray) -> Optional[np.ndarray]:
+        """The first of the parts of which nothing would stay; ``gone`` is bool, shape [size]."""
+        return next((part for part in self.parts if gone[part].all()), None)
 
     def __str__(self) -> str:
         """One line: how many units, of which filters, what goes with them, or why they stay."""

@@ -34,11 +34,13 @@ class Legal:
         size: units of the group.
         blocks: the units of each block, ascending.
         removed: int, shape [steps, blocks]: how many units of each block go; the first step removes none.
+        group: whose parts are not emptied by :meth:`units`.
     """
 
     size: int
     blocks: List[np.ndarray]
     removed: np.ndarray
+    group: Group
 
     @property
     def ratios(self) -> np.ndarray:
@@ -65,11 +67,26 @@ class Legal:
             step: a row of ``removed``.
             scores: shape [size].
         """
-        gone = [
-            block[np.argsort(scores[block], kind="stable")[:count]]
-            for block, count in zip(self.blocks, self.removed[step])
-        ]
-        return np.sort(np.concatenate(gone))
+        gone = np.zeros(self.size, bool)
+        for block, count in zip(self.blocks, self.removed[step]):
+            gone[block[np.argsort(scores[block], kind="stable")[:count]]] = True
+        for _ in self.group.parts:
+            part = self.group.emptied(gone)
+            if part is None:
+                break
+            self._put_back(gone, int(part[np.argmax(scores[part])]), scores)
+        return np.flatnonzero(gone)
+
+    def _put_back(self, gone: np.ndarray, unit: int, scores: np.ndarray) -> None:
+        """Keeps a unit; of its block another goes for it, if that empties no part."""
+        gone[unit] = False
+        block = next(block for block in self.blocks if unit in block)
+        for other in block[np.argsort(scores[block], kind="stable")].tolist():
+            if other != unit and not gone[other]:
+                gone[other] = True
+                if not any(other in part and gone[part].all() for part in self.group.parts):
+                    return
+                gone[other] = False
 
 
 def legal(group: Group, round_to: int = 1, floor: Floor = 1) -> Legal:
@@ -99,7 +116,7 @@ def legal(group: Group, round_to: int = 1, floor: Floor = 1) -> Legal:
         allowed = ((gone == 0) | ((lengths - gone) % round_to == 0)).all(axis=1)
         if allowed.sum() > len(best):
             best = table[allowed]
-    return Legal(group.size, blocks, best)
+    return Legal(group.size, blocks, best, group)
 
 
 def _patterns(blocks: int, round_to: int) -> Iterable[Tuple[Optional[bool], ...]]:

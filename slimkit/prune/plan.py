@@ -115,6 +115,12 @@ def _check(group: Group, units: np.ndarray) -> None:
         raise ConfigError(f"The plan removes all {group.size} units of '{group.name}'; leave at least one.")
     gone = np.zeros(group.size + 1, bool)  # the last stands for -1: stays
     gone[units] = True
+    part = group.emptied(gone)
+    if part is not None:
+        raise ConfigError(
+            f"The plan removes all of the units {part.tolist()} of '{group.name}', of which a tensor is made; "
+            "leave at least one of them."
+        )
     empty = next((m.parameter for m in group.members if gone[m.units].all()), None)
     if empty is not None:
         raise ConfigError(f"The plan removes all of '{empty}' in the group '{group.name}'; leave at least one filter.")

@@ -25,6 +25,9 @@ def random_units(group: Group, ratio: float, rng: np.random.RandomState) -> np.n
     for member in group.members:
         if gone[member.units].all():
             gone[rng.choice(member.units)] = False
+    for part in group.parts:
+        if gone[part].all():
+            gone[rng.choice(part)] = False
     return np.flatnonzero(gone[:-1])
 
 

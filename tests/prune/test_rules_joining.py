@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import paddle
 import pytest
 from paddle import nn
 from paddle.nn import functional as F
 from rule_cases import Case, conv
+
+from slimkit.errors import ConfigError
+from slimkit.prune import make_plan, prune_model
 
 X = (3, 6, 6)
 
@@ -66,6 +70,41 @@ def test_split(sections):
         assert "mean op computes over them" in " ".join(case.group("a.weight").notes)
     else:
         case.check(f"8: {expected}")
+
+
+def _two_ways():
+    """Half of the channels goes through a convolution, half goes past it (CSPNet, arXiv:1911.11929)."""
+
+    def forward(n, x):
+        left, right = paddle.split(n.a(x), 2, 1)
+        return n.out(F.relu(n.c(paddle.concat([F.relu(right), F.relu(n.b(left))], 1))))
+
+    return Case(forward, X, a=conv(3, 8), b=conv(4, 4), c=conv(8, 4), out=conv(4, 2))
+
+
+def test_no_part_of_a_split_is_emptied():
+    """The convolution behind reads other channels too, so only the tensor between would have none."""
+    case = _two_ways().check(
+        "8: a.weight[0] a.bias[0] b.weight[1] c.weight[1]",
+        "4: b.weight[0] b.bias[0] c.weight[1]",
+        "4: c.weight[0] c.bias[0] out.weight[1]",
+    )
+    assert [part.tolist() for part in case.group("a.weight").parts] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(ConfigError, match=r"removes all of the units \[4, 5, 6, 7\].*leave at least one"):
+        case.prune({"a.weight": [4, 5, 6, 7]})
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.625, 0.75])
+def test_a_plan_leaves_the_best_of_a_part(ratio: float):
+    """All channels of the second half are worth less than those of the first."""
+    case = _two_ways()
+    group = case.group("a.weight")
+    worth = {group.name: np.array([8, 7, 6, 5, 1, 4, 2, 3.0])}
+    plan = make_plan(case.groups, worth, {group.name: ratio})
+    gone = plan.removed[group.name].tolist()
+    assert len(gone) == 8 * ratio
+    assert gone == sorted([4, 6, 7, 3, 2, 1][: len(gone)])
+    prune_model(case.model, plan).run(case.network.feed)
 
 
 def test_split_of_which_parts_are_added():

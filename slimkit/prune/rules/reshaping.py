@@ -19,6 +19,8 @@ __all__ = ["RULES", "reshaped"]
 def reshaped(labels: np.ndarray, old: Sequence[int], new: Sequence[int]) -> Optional[np.ndarray]:
     """Labels of a reshaped tensor.
 
+    An axis of unknown length in front, such as the batch, is taken for the same one when it is unknown in both shapes.
+
     Args:
         labels: of the tensor.
         old: its shape, -1 where it is not known.
@@ -37,7 +39,8 @@ def reshaped(labels: np.ndarray, old: Sequence[int], new: Sequence[int]) -> Opti
     inner, target = list(old[middle]), list(new[front : len(new) - back])
     head, tail = labels.shape[:front], labels.shape[len(old) - back :]
     core = labels.shape[middle]
-    if all(length == 1 for length in core):
+    moved = (-1 in inner) != (-1 in target) and -1 in list(old[len(old) - back :])
+    if all(length == 1 for length in core) and not moved:
         return labels.reshape(head + (1,) * len(target) + tail)
     if -1 in inner:
         return _by_segments(labels, old, new)
@@ -63,7 +66,8 @@ def _by_segments(labels: np.ndarray, old: Sequence[int], new: Sequence[int]) -> 
     places = [i for i, length in enumerate(new) if length == size]
     for place in places:
         before, after = (list(old[:axis]), list(new[:place])), (list(old[axis + 1 :]), list(new[place + 1 :]))
-        if _same(*before) or _same(*after):
+        parted = -1 in after[0] and (-1 in before[0]) != (-1 in before[1])  # the batch went behind the channels
+        if _same(*before) or (_same(*after) and not parted):
             return labels.reshape([size if i == place else 1 for i in range(len(new))])
     return None
 
