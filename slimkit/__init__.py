@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, List
 from slimkit.errors import (
     ConfigError,
     DataError,
+    EvaluationError,
     ModelError,
     NumericsError,
     RuntimeFailedError,
@@ -57,6 +58,7 @@ _LAZY: Dict[str, str] = {
 __all__ = [
     "ConfigError",
     "DataError",
+    "EvaluationError",
     "FPGMFilterPruner",
     "FilterPruner",
     "Graph",
