@@ -14,6 +14,8 @@ from detectors import CONFIGS, Head, build, import_ppdet
 from plans import check_shapes, error_of, random_plan
 from zoo import FAST, OCR, SLOW, Network, classifier, layer_network, ocr
 
+from slimkit.deploy import paddle_inference
+from slimkit.ir import Model
 from slimkit.prune import find_groups, prune_model
 
 #: What float summation in another order may change, relative to the largest result (or 1).
@@ -100,3 +102,21 @@ def test_detector(ppdet: Any, name: str, count: int):
 def _image_only(net: Any) -> Any:
     head = type(net).forward
     return lambda x: head(net, {"image": x})
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_25", "ch_PP-OCRv4_rec_infer"])
+def test_saved_and_served(rapidocr_models: Path, tmp_path: Path, name: str):
+    """A pruned network is saved, loaded, and run by Paddle Inference with the same results."""
+    network = ocr(rapidocr_models / name) if name in OCR else classifier(name)
+    plan = random_plan(find_groups(network.model), 3)
+    pruned = prune_model(network.model, plan)
+    expected = pruned.run(network.feed)
+    path = pruned.save(tmp_path / "pruned" / "inference")
+    whole = network.model.save(tmp_path / "whole" / "inference")
+    sizes = [file.with_suffix(".pdiparams").stat().st_size for file in (path, whole)]
+    assert sizes[0] < 0.8 * sizes[1]
+    for array, again in zip(expected, Model.load(path).run(network.feed)):
+        np.testing.assert_array_equal(array, again)
+    (served,) = paddle_inference.run(path, [network.feed], mode="plain")  # oneDNN approximates some functions
+    for array, found in zip(expected, served):
+        np.testing.assert_allclose(found, array, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(array).max()))
