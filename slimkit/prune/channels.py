@@ -266,8 +266,14 @@ def _group(
     remarks = list(dict.fromkeys(text for c in noted for text in notes.get(c, [])))
     refused = None
     if len(free) < 2:
-        refused = "; ".join(reasons) if reasons else "it is a single unit, which must stay"
+        refused = _told(reasons) if reasons else "it is a single unit, which must stay"
     elif len(held):
-        remarks.append(f"{len(held)} of {count} units stay: {'; '.join(reasons)}")
+        remarks.append(f"{len(held)} of {count} units stay: {_told(reasons)}")
     size = len(free) if refused is None else count
     return Group(first.parameter, size, [], refused, remarks)
+
+
+def _told(reasons: List[str]) -> str:
+    """The first reasons in one sentence."""
+    more = [f"and {len(reasons) - 2} reasons more"] if len(reasons) > 3 else reasons[2:]
+    return "; ".join([*reasons[:2], *more])
