@@ -117,7 +117,7 @@ class Chooser:
             before.update(dict.fromkeys(free.tolist(), (name, ratio)))
             if not free.size or ratio == 0:
                 continue
-            gone = self._choose(_part(group, free), ratio)
+            gone = self._choose(_part(group, free, removed.get(group.name, free[:0])), ratio)
             if not gone.size:
                 self.notes.append(f"'{name}' stays whole: at a ratio of {ratio:g} none of its {free.size} units goes.")
                 continue
@@ -245,13 +245,21 @@ def below_threshold(scores: np.ndarray, ratio: float) -> np.ndarray:
     return np.flatnonzero(clipped < threshold)
 
 
-def _part(group: Group, units: np.ndarray) -> Group:
-    """A group of some units of a group, numbered anew, and of the members that have any of them."""
+def _part(group: Group, units: np.ndarray, gone: np.ndarray) -> Group:
+    """A group of some units of a group, numbered anew, and of the members that have any of them.
+
+    Args:
+        group: the whole.
+        units: those to choose from.
+        gone: others, that go already.
+    """
     number = np.full(group.size + 1, -1, np.int64)  # the last stands for -1: of no unit
     number[units] = np.arange(len(units))
     members = [replace(member, units=number[member.units]) for member in group.members]
     kept = [member for member in members if (member.units >= 0).any()]
-    return replace(group, size=len(units), members=kept)
+    left = [number[part[~np.isin(part, gone)]] for part in group.parts]
+    parts = [part for part in left if part.size and (part >= 0).all()]  # of the others something stays anyhow
+    return replace(group, size=len(units), members=kept, parts=parts)
 
 
 def _of_units(group: Group, scores: np.ndarray) -> np.ndarray:

@@ -101,8 +101,15 @@ def _no_plan(name: str, declared: Shapes, wanted: Shapes) -> ModelError:
 
 
 def _alike(group: Group) -> List[np.ndarray]:
-    """The units of a group, those together that have as many indices in every member."""
+    """The units of a group, those together that have as many indices in every member.
+
+    Of each array as many units as are asked for go from its front, so it is ordered to take from all parts alike.
+    """
     counts = [np.bincount(m.units[m.units >= 0], minlength=group.size) for m in group.members]
     _, first, inverse = np.unique(np.stack(counts, axis=1), axis=0, return_index=True, return_inverse=True)
     inverse = np.asarray(inverse).reshape(-1)
-    return [np.flatnonzero(inverse == place) for place in np.argsort(first)]
+    turn = np.zeros(group.size, np.int64)
+    for part in group.parts:
+        turn[part] = np.maximum(turn[part], np.arange(len(part)))
+    blocks = [np.flatnonzero(inverse == place) for place in np.argsort(first)]
+    return [block[np.argsort(turn[block], kind="stable")] for block in blocks]
