@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-__all__ = ["difference", "eval_mode", "results"]
+__all__ = ["difference", "mode", "results"]
 
 _SAMPLES = 4096
 #: Sums of other lengths differ by rounding; a wrong network differs by as much as its values are large.
@@ -21,11 +21,11 @@ Results = Dict[str, List[Result]]
 
 
 @contextmanager
-def eval_mode(layer: nn.Layer) -> Iterator[None]:
-    """Sets eval mode on every sublayer and gives each its own back."""
+def mode(layer: nn.Layer, train: bool) -> Iterator[None]:
+    """Sets train or eval mode on every sublayer and gives each its own back."""
     before = [(part, part.training) for part in layer.sublayers(include_self=True)]
     for part, _ in before:
-        part.training = False
+        part.training = train
     try:
         yield
     finally:
@@ -58,7 +58,7 @@ def results(layer: nn.Layer, arguments: Sequence[Any]) -> Results:
         if not list(part.children())
     ]
     try:
-        with paddle.no_grad(), eval_mode(layer):
+        with paddle.no_grad(), mode(layer, False):
             found[""] = _numbers(layer(*arguments))
     finally:
         for handle in handles:

@@ -14,8 +14,8 @@ from slimkit.ir import Model
 from slimkit.prune.cost import CostModel
 from slimkit.prune.groups import Groups
 from slimkit.prune.layers.arguments import example_arguments
-from slimkit.prune.layers.comparison import eval_mode
-from slimkit.prune.layers.tensors import LayerTensors, core_layer
+from slimkit.prune.layers.comparison import mode
+from slimkit.prune.layers.tensors import LayerTensors, Undo, core_layer
 from slimkit.prune.layers.trials import Trials, sentence, tried_groups
 
 __all__ = ["LayerNetwork", "layer_groups"]
@@ -85,18 +85,22 @@ class LayerNetwork:
     def _with_train_mode(self, core: nn.Layer, model: Model) -> Any:
         read = set(model.params)
         unread = [p.name for p in self.layer.parameters() if p.name not in read]
-        if not unread:
-            return model, []
-        modes = [(part, part.training) for part in core.sublayers(include_self=True)]
-        try:
-            both = _traced(_TrainAndEval(core), self.arguments)
-        except SlimkitError:
-            return model, unread
-        finally:
-            for part, training in modes:
-                part.training = training
-        read = set(both.params)
-        return both, [p.name for p in self.layer.parameters() if p.name not in read]
+        if unread and _runs_in_train_mode(core, self.arguments):
+            try:
+                with mode(core, True):
+                    model = _traced(_TrainAndEval(core), self.arguments)
+            except SlimkitError:
+                pass
+            read = set(model.params)
+            unread = [name for name in unread if name not in read]
+        weights = [name for name in unread if len(self.shapes[name]) > 1]
+        if weights:
+            warnings.warn(
+                f"{len(weights)} parameters of {type(core).__name__}, such as '{weights[0]}', are not read in eval "
+                "mode, and train mode does not run with these inputs; whether they fit what is pruned is not known.",
+                stacklevel=4,
+            )
+        return model, unread
 
 
 def layer_groups(layer: nn.Layer, inputs: Any, *, dtype: str = "float32", results: bool = False) -> Groups:
@@ -104,9 +108,26 @@ def layer_groups(layer: nn.Layer, inputs: Any, *, dtype: str = "float32", result
     return LayerNetwork(layer, inputs, dtype=dtype, results=results).groups
 
 
+def _runs_in_train_mode(layer: nn.Layer, arguments: List[Any]) -> bool:
+    """Whether forward in train mode takes the arguments; statistics and random numbers are as before then."""
+    undo, state = Undo(layer), paddle.get_rng_state()
+    try:
+        with paddle.no_grad(), mode(layer, True):
+            for tensor in [*layer.parameters(), *layer.buffers()]:
+                if tensor.stop_gradient:
+                    undo.replace(tensor, tensor.clone())
+            layer(*arguments)
+    except Exception:  # whatever the layer's own code raises
+        return False
+    finally:
+        undo()
+        paddle.set_rng_state(state)
+    return True
+
+
 def _run(layer: nn.Layer, arguments: List[Any]) -> None:
     try:
-        with paddle.no_grad(), eval_mode(layer):
+        with paddle.no_grad(), mode(layer, False):
             layer(*arguments)
     except Exception as error:  # whatever the layer's own code raises
         raise ModelError(

@@ -95,10 +95,12 @@ def test_layers_that_nobody_knows_are_tried(strict: bool) -> None:
 
 def test_what_only_train_mode_reads_is_pruned_too() -> None:
     net = enliven(Detector())
+    values = state(net)
     x = paddle.randn([1, 3, 16, 16])
     network = LayerNetwork(net, [x])
     last = net.backbone[6].weight.name
     assert network.unread == []
+    assert all(np.array_equal(array, values[key]) for key, array in state(net).items())  # statistics too
     readers = {member.parameter for member in network.groups.of(last).members if member.role == "input"}
     assert readers == {net.binarize[0].weight.name, net.threshold[0].weight.name}
     plan = Plan(network.groups, {group.name: np.arange(group.size // 2) for group in network.groups.prunable})
@@ -120,6 +122,7 @@ class WithUnread(Detector):
 
 def test_parameters_that_no_trace_reads_are_named() -> None:
     net = enliven(WithUnread())
-    network = LayerNetwork(net, [1, 3, 16, 16])
+    with pytest.warns(UserWarning, match=r"3 parameters of WithUnread, such as .* train mode does not run"):
+        network = LayerNetwork(net, [1, 3, 16, 16])
     assert network.unread == [p.name for p in net.threshold.parameters()]
     assert network.groups.of(net.backbone[0].weight.name).size == 8
