@@ -146,10 +146,12 @@ def _numpy_functions() -> Dict[Tuple[str, str], Any]:
     """What numpy's scalars and arrays are pickled with, under the names of numpy 1 and 2."""
     made = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
+    buffer = np.zeros(1).__reduce_ex__(5)[0]  # type: ignore[arg-type]
     found: Dict[Tuple[str, str], Any] = {("numpy", "dtype"): np.dtype, ("numpy", "ndarray"): np.ndarray}
     for core in ("numpy.core", "numpy._core"):
         found[f"{core}.multiarray", "_reconstruct"] = made
         found[f"{core}.multiarray", "scalar"] = scalar
+        found[f"{core}.numeric", "_frombuffer"] = buffer
     return found
 
 

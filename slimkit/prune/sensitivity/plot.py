@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from slimkit.errors import ConfigError
 from slimkit.files import atomic_write
@@ -63,35 +63,41 @@ def plot_sensitivities(
     columns = min(len(drawn), 5 if len(drawn) <= _FEW else 8)
     rows = -(-len(drawn) // columns)
     with matplotlib.rc_context(_STYLE):
-        head = 0.45
-        size = (max(columns * 1.55, 4.0) + 0.5, rows * 1.3 + 0.45 + head)
-        figure = Figure(figsize=size, layout="constrained")
-        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - head / size[1]))  # type: ignore[call-arg, union-attr]
+        width, height = max(columns * 1.6, 4.0) + 0.7, rows * 1.35 + 0.8
+        figure = Figure(figsize=(width, height))
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        top = _top(drawn, line)
+        figure.subplots_adjust(0.65 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.5 / height, 0.12, 0.3)
+        scale = _scale(drawn, line)
         for panel, (name, points) in zip(axes, drawn.items()):
-            _panel(panel, name, points, top, line, (ratios or {}).get(name))
+            _panel(panel, name, points, scale, line, (ratios or {}).get(name))
         for index, panel in enumerate(axes[len(drawn) :], len(drawn)):
             panel.set_visible(False)
             axes[index - columns].tick_params(labelbottom=True)
-        figure.supxlabel("filters removed", fontsize=8)
-        figure.supylabel("loss of the metric", fontsize=8)
-        _legend(figure, size[1], line, bool(ratios), title)
+        figure.supxlabel("filters removed", fontsize=8, y=0.06 / height)
+        figure.supylabel("loss of the metric", fontsize=8, x=0.06 / width)
+        _legend(figure, height, line, bool(ratios), title)
         text = _written(figure, "svg").decode()
         if path is not None:
             atomic_write(path, text.encode() if suffix == ".svg" else _written(figure, "png"))
     return text[text.index("<svg") :]
 
 
-def _top(drawn: Mapping[str, Mapping[float, float]], line: Optional[float]) -> float:
-    """The upper end of the scale: the loss that nine of ten points are below, with room for the line."""
-    losses: List[float] = sorted(loss for points in drawn.values() for loss in points.values())
+def _scale(drawn: Mapping[str, Mapping[float, float]], line: Optional[float]) -> Tuple[float, float]:
+    """The ends of the scale: up to the loss that nine of ten points are below, with room for the line; down to the
+    greatest gain, within half of that."""
+    losses = sorted(loss for points in drawn.values() for loss in points.values())
     high = losses[min(len(losses) - 1, math.ceil(0.9 * len(losses)))]
-    return max(min(high, 1.0), 2.0 * (line or 0.0), 0.01) * 1.08
+    top = max(min(high, 1.0), 2.0 * (line or 0.0), 0.01) * 1.08
+    return max(min(0.0, losses[0]), -0.5 * top) * 1.08 - 0.02 * top, top
 
 
 def _panel(
-    panel: Any, name: str, points: Mapping[float, float], top: float, line: Optional[float], ratio: Optional[float]
+    panel: Any,
+    name: str,
+    points: Mapping[float, float],
+    scale: Tuple[float, float],
+    line: Optional[float],
+    ratio: Optional[float],
 ) -> None:
     from matplotlib.ticker import PercentFormatter
 
@@ -106,8 +112,7 @@ def _panel(
     panel.plot(x[1:], y[1:], color=_CURVE, marker="o", markersize=2.2, linewidth=0)
     short = name if len(name) <= _NAME else f"{name[: _NAME // 2 - 1]}…{name[-_NAME // 2 :]}"
     panel.set_title(short if ratio is None else f"{short}  {ratio:.0%}", fontsize=6.5, pad=2)
-    low = min(0.0, *y)
-    panel.set_ylim(max(low, -0.5 * top) * 1.08 - 0.02 * top, top)
+    panel.set_ylim(*scale)
     panel.set_xlim(0, 1)
     panel.set_xticks([0, 0.5, 1])
     for axis in (panel.xaxis, panel.yaxis):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from slimkit.errors import RuntimeUnavailableError, SlimkitError
 from slimkit.prune.sensitivity.job import Job, Server
 from slimkit.prune.sensitivity.tasks import Measured, Task
-from slimkit.prune.sensitivity.workers import died
+from slimkit.prune.sensitivity.workers import broken, died
 
 __all__ = ["RayPool"]
 
@@ -25,9 +27,11 @@ class _Actor:
         """Takes a task and returns its first point."""
         try:
             self._server = self._server or Server(self._payload)
+            self._points = self._server.measure(task)
         except SlimkitError as error:
             return error
-        self._points = self._server.measure(task)
+        except Exception as error:
+            return broken(task, error)
         return self.more()
 
     def more(self) -> Union[Measured, SlimkitError, None]:
@@ -36,6 +40,8 @@ class _Actor:
             return next(self._points, None)
         except SlimkitError as error:
             return error
+        except Exception as error:
+            return broken(None, error)
 
 
 class RayPool:
@@ -66,7 +72,12 @@ class RayPool:
         self._own = not ray.is_initialized()
         if self._own:
             try:
-                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                ray.init(
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}},
+                )
             except Exception as error:
                 reason = " ".join(str(error).split()).rstrip(".")
                 raise RuntimeUnavailableError(

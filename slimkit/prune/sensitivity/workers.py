@@ -110,6 +110,16 @@ def died(worker: int, task: Optional[Task], how: str) -> EvaluationError:
     )
 
 
+def broken(task: Optional[Task], error: BaseException) -> EvaluationError:
+    """What is raised when a worker fails other than in the evaluation, such as for a module it does not find."""
+    at = f"measure '{task.group}'" if task is not None else "begin"
+    reason = " ".join(str(error).split()).rstrip(".")
+    return EvaluationError(
+        f"A worker could not {at}: {type(error).__name__}: {reason}; the points before are kept; workers need the "
+        "modules of the evaluation and what it reads, at the same places."
+    )
+
+
 # ------------------------------------------------------------------------------------------------ processes
 
 
@@ -208,3 +218,5 @@ def _serve(end: Any, payload: bytes) -> None:
             end.send(error)
         except BrokenPipeError:
             return
+        except Exception as error:
+            end.send(broken(task, error))
