@@ -42,6 +42,31 @@ def test_a_name_is_the_very_object_of_its_pillar() -> None:
     assert slimkit.quant.QatTrainer is QatTrainer
 
 
+def test_every_public_name_of_pruning_is_there() -> None:
+    import slimkit.prune
+
+    for name in slimkit.prune.__all__:
+        assert getattr(slimkit.prune, name) is not None
+        assert name in dir(slimkit.prune)
+    assert set(slimkit.prune._LAZY) <= set(slimkit.prune.__all__)
+
+
+#: The package of this name is for ``from slimkit.prune.sensitivity import ...``; the name is PaddleSlim's function.
+_SENSITIVITY = """
+import json
+from slimkit.prune.sensitivity.points import Sensitivities
+import slimkit.prune.sensitivity.engine
+import slimkit
+from slimkit.prune import sensitivity
+from slimkit.prune.sensitivity import measure_sensitivity
+print(json.dumps([callable(slimkit.prune.sensitivity), sensitivity is slimkit.prune.sensitivity]))
+"""
+
+
+def test_sensitivity_is_the_function_whatever_was_imported_before() -> None:
+    assert _child(_SENSITIVITY) == [True, True]
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'slimkit' has no attribute 'Modell'"):
         _ = slimkit.Modell  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from slimkit.prune.gradients import taylor_gradients
     from slimkit.prune.iterative import prune_iteratively
     from slimkit.prune.line import Target
+    from slimkit.prune.sensitivity import plot_sensitivities
     from slimkit.prune.targets import Limits, ratios_by_sensitivity, uniform
     from slimkit.prune.unstructured import make_unstructured_pruner
     from slimkit.prune.unstructured.static import GMPUnstructuredPruner, UnstructuredPruner
@@ -44,6 +45,7 @@ _LAZY: Dict[str, str] = {
     "Target": "slimkit.prune.line",
     "UnstructuredPruner": "slimkit.prune.unstructured.static",
     "make_unstructured_pruner": "slimkit.prune.unstructured",
+    "plot_sensitivities": "slimkit.prune.sensitivity",
     "prune_iteratively": "slimkit.prune.iterative",
     "ratios_by_sensitivity": "slimkit.prune.targets",
     "taylor_gradients": "slimkit.prune.gradients",
@@ -76,6 +78,7 @@ __all__ = [
     "masked_model",
     "measure_sensitivity",
     "merge_sensitive",
+    "plot_sensitivities",
     "prune_iteratively",
     "prune_model",
     "ratios_by_sensitivity",

@@ -253,6 +253,8 @@ def _part(group: Group, units: np.ndarray, gone: np.ndarray) -> Group:
         units: those to choose from.
         gone: others, that go already.
     """
+    if len(units) == group.size:
+        return group
     number = np.full(group.size + 1, -1, np.int64)  # the last stands for -1: of no unit
     number[units] = np.arange(len(units))
     members = [replace(member, units=number[member.units]) for member in group.members]
