@@ -61,14 +61,17 @@ def prunable_of(groups: Groups, names: Sequence[str], program: Any) -> Tuple[Lis
     stays = {m.parameter: g.refused for g in groups.refused for m in g.members if m.role in (OUTPUT, DEPTHWISE)}
     have = {var.name for var in program.list_vars() if var.persistable}
     for name in names:
-        if name in stays:
-            notes.append(f"'{name}' cannot be pruned: {stays[name]}")
-        elif name not in have:
-            filters = [m.parameter for g in groups for m in g.members if m.role in (OUTPUT, DEPTHWISE)]
-            raise ConfigError(f"The program has no parameter '{name}'{suggestion(name, filters)}")
-        else:
+        try:
             groups.of(name)
-            kept.append(name)
+        except ConfigError:
+            if name in stays:
+                notes.append(f"'{name}' cannot be pruned: {stays[name]}")
+                continue
+            if name in have:
+                raise
+            filters = [m.parameter for g in groups for m in g.members if m.role in (OUTPUT, DEPTHWISE)]
+            raise ConfigError(f"The program has no parameter '{name}'{suggestion(name, filters)}") from None
+        kept.append(name)
     return kept, notes
 
 
