@@ -290,11 +290,13 @@ def test_a_scope_pruned_to_what_no_plan_gives() -> None:
 
 
 def test_a_pir_program_is_refused() -> None:
-    class Program:
-        pass
-
+    paddle.enable_static()
+    try:
+        program = paddle.static.Program()
+    finally:
+        paddle.disable_static()
     with pytest.raises(ModelError, match=r"legacy paddle.static.Program is needed.*slimkit.legacy_ir\(\)"):
-        Pruner().prune(Program(), paddle.static.Scope(), PARAMS, RATIOS)
+        Pruner().prune(program, paddle.static.Scope(), PARAMS, RATIOS)
 
 
 def test_nan_has_no_order() -> None:
