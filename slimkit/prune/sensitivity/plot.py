@@ -114,7 +114,7 @@ def _panel(
     panel.set_title(short if ratio is None else f"{short}  {ratio:.0%}", fontsize=6.5, pad=2)
     panel.set_ylim(*scale)
     panel.set_xlim(0, 1)
-    panel.set_xticks([0, 0.5, 1])
+    panel.set_xticks([0, 0.4, 0.8])
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol="%"))
     panel.tick_params(length=2, width=0.5, labelsize=6, colors=_QUIET, pad=1.5)
