@@ -1,4 +1,4 @@
-"""``python tools/prune.py -c configs/mbv1_prune_uniform.yml`` is ``slimkit prune -c configs/mbv1_prune_uniform.yml``."""
+"""``python tools/prune.py -c FILE`` is ``slimkit prune -c FILE``, such as configs/mbv1_prune_uniform.yml."""
 
 import sys
 from pathlib import Path

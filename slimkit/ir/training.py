@@ -152,7 +152,7 @@ def to_imitation(model: Any, teacher: str = "teacher", output: Optional[str] = N
 
 
 def _append_imitation(block: Any, name: str, teacher: str) -> str:
-    producer = next((op for op in reversed(block.ops) if name in op.output_arg_names), None)
+    producer: Any = next((op for op in reversed(block.ops) if name in op.output_arg_names), None)
     kind = producer.type if producer is not None else ""
     shape = [-1, *block.vars[name].shape[1:]]
     block.create_var(

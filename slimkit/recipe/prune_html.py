@@ -164,10 +164,7 @@ def _sensitivities(report: PruneRunReport) -> str:
     losses = {g.name: {float(r): loss for r, loss in g.losses.items()} for g in report.groups if g.losses}
     if not losses:
         return ""
-    try:
-        from slimkit.prune.sensitivity import Sensitivities, plot_sensitivities
-    except ImportError:
-        return ""
+    from slimkit.prune.sensitivity import Sensitivities, plot_sensitivities
 
     chosen = {group.name: group.ratio for group in report.groups if group.name in losses}
     found = Sensitivities(losses, baseline=report.baseline)
@@ -217,6 +214,6 @@ def _facts(report: PruneRunReport) -> List[Tuple[str, str]]:
         ("Steps", {name: duration(value) for name, value in report.seconds.items()}),
     ])  # fmt: skip
     if difference is not None:
-        text = f"the pruned network computes what the masked one does: largest difference {difference:.1e} of the output"
+        text = f"pruned and masked network give the same outputs: they differ by {difference:.1e} of the largest"
         rows.append(("Checked", text))
     return rows + [(name[:1].upper() + name[1:], path) for name, path in report.files.items()]

@@ -35,6 +35,8 @@ class Labelled:
     task, headline = "classification", "top1"
 
     def __init__(self, recipe: PruneRecipe) -> None:
+        import paddle
+
         from slimkit.recipe.data import build_datasets
         from slimkit.recipe.float_network import NamedBatches, load_network
 
@@ -43,7 +45,8 @@ class Labelled:
         self._train_set, self._test_set = build_datasets(
             recipe.data.model_dump(), num_classes=recipe.network.num_classes, seed=recipe.run.seed
         )
-        network = load_network(recipe)
+        with paddle.utils.unique_name.guard():  # parameters' names are in files, so they are the same each time
+            network = load_network(recipe)
         self.training, self.inference = network.training, network.inference
         self.loss, self.outputs = network.loss, [network.logits]
         self.about, self.notes, self.layers = network.about, network.notes, network.layers
@@ -82,7 +85,8 @@ class Labelled:
 
         recipe = self._recipe
         assert recipe.data is not None and recipe.network is not None
-        data = {**recipe.data.model_dump(), "augment": False, "batch_size": recipe.data.eval_batch_size}
+        data = {**recipe.data.model_dump(), "augment": False, "drop_last": False}
+        data["batch_size"] = recipe.data.eval_batch_size
         plain = build_datasets(data, num_classes=recipe.network.num_classes, seed=recipe.run.seed)[0]
         return _labelled(NamedBatches(plain, self.image).batches(), self.image, limit)
 

@@ -55,7 +55,8 @@ class TeacherBatches:
         Args:
             count: samples in all; None: as many as there are.
         """
-        left, found = count or len(self._parts), []
+        left = count or len(self._parts)
+        found: List[Tuple[Feed, np.ndarray]] = []
         while left > 0:
             feed = self._batch(random_generator(self._seed, _CHECK, len(found)), min(self._size, left))
             labels = feed.pop(self._name)

@@ -20,7 +20,11 @@ __all__ = ["embedded_path", "load_weights", "save_weights"]
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 # (network, scale) -> file in assets/; its card is the .json of the same name.
-EMBEDDED = {("mobilenet_v3_small", 1.0): "mobilenet_v3_small_fashion_mnist.npz"}
+EMBEDDED = {
+    ("mobilenet_v1", 0.5): "mobilenet_v1_x0_5_fashion_mnist.npz",
+    ("mobilenet_v3_small", 1.0): "mobilenet_v3_small_fashion_mnist.npz",
+    ("resnet20", 1.0): "resnet20_fashion_mnist.npz",
+}
 
 
 def embedded_path(name: Optional[str], scale: float) -> Path:
