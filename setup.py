@@ -42,6 +42,8 @@ setup(
         "cpu": ["paddlepaddle>=3.0,<4", "setuptools"],
         "ocr": ["pylopdf-fonts-zh-cn>=0.1.1; python_version >= '3.10'"],
         "onnx": ONNX,
+        # Workers of a sensitivity run on a cluster; no wheels for CPython 3.14.
+        "ray": ["ray>=2.9"],
         "test": [
             *("pytest>=8", "pytest-timeout>=2.2", "hypothesis>=6.80", "ruff>=0.6", "mypy>=1.10", "types-PyYAML"),
             *ONNX,
