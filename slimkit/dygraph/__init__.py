@@ -5,10 +5,12 @@ from __future__ import annotations
 from slimkit.dygraph.prune import (
     FilterPruner,
     FPGMFilterPruner,
+    GMPUnstructuredPruner,
     L1NormFilterPruner,
     L2NormFilterPruner,
     Pruner,
     PruningPlan,
+    UnstructuredPruner,
 )
 from slimkit.prune.unstructured.dygraph import GMPUnstructuredPruner, UnstructuredPruner
 

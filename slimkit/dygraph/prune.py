@@ -10,5 +10,15 @@ from slimkit.prune.layers import (
     Pruner,
     PruningPlan,
 )
+from slimkit.prune.unstructured.dygraph import GMPUnstructuredPruner, UnstructuredPruner
 
-__all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner", "Pruner", "PruningPlan"]
+__all__ = [
+    "FPGMFilterPruner",
+    "FilterPruner",
+    "GMPUnstructuredPruner",
+    "L1NormFilterPruner",
+    "L2NormFilterPruner",
+    "Pruner",
+    "PruningPlan",
+    "UnstructuredPruner",
+]

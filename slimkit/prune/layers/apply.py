@@ -93,7 +93,7 @@ def mask_layer(layer: nn.Layer, plan: Plan) -> Undo:
     """
     undo = Undo(layer)
     tensors = LayerTensors(layer)
-    slices = plan.slices()
+    slices = plan.zeros()
     for name, axes in slices.items():
         _check(tensors.variable(name), axes)
     with paddle.no_grad():

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 from paddle import nn
 
 from slimkit.errors import ConfigError
-from slimkit.numerics.curves import ratio_at_loss
 from slimkit.prune.criteria import Criterion, Scorer, criterion_named
 from slimkit.prune.groups import DEPTHWISE, OUTPUT
 from slimkit.prune.layers.plan import PruningPlan
@@ -15,6 +14,7 @@ from slimkit.prune.layers.pruner import Axis, Pruner
 from slimkit.prune.line import Target
 from slimkit.prune.search import Limits
 from slimkit.prune.sensitivity import Sensitivities, measure_sensitivity
+from slimkit.prune.static.sensitive import get_ratios_by_loss
 from slimkit.prune.targets import ratios_by_sensitivity
 
 __all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner"]
@@ -74,14 +74,14 @@ class FilterPruner(Pruner):
             if sen_file is not None:
                 self._sensitivities = Sensitivities.load(sen_file)
             return self._sensitivities.as_dict()
-        network = self.network
+        network, chooser = self.network, self._chooser()
         self._sensitivities = measure_sensitivity(
             self.model,
             network.groups,
             lambda model: eval_func(),
             parameters=self._measured(target_vars, skip_vars or ()),
             criterion=self._scorer(),
-            choose=self._units,
+            choose=lambda name, ratio: chooser.units({name: ratio}).get(network.groups.of(name).name),
             path=sen_file,
             params=network.tensors,
         )
@@ -109,10 +109,9 @@ class FilterPruner(Pruner):
     ) -> Dict[str, float]:
         """The ratio of each parameter at which the layer loses ``loss``, by PaddleSlim's rule (linear between points).
 
-        Parameters that lose more at every measured ratio are left out.
+        Parameters that lose more at every measured ratio get 0.
         """
-        found = {name: ratio_at_loss(points, loss) for name, points in sensitivities.items() if name not in skip_vars}
-        return {name: ratio for name, ratio in found.items() if ratio > 0}
+        return get_ratios_by_loss({name: sensitivities[name] for name in sensitivities if name not in skip_vars}, loss)
 
     def get_ratios_by_sensitivity(
         self,

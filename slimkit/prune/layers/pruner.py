@@ -159,11 +159,6 @@ class Pruner:
             )
         return [(collection.master_name, collection.master_axis, np.flatnonzero(mask == 0), [])]
 
-    def _units(self, parameter: str, ratio: float) -> Optional[np.ndarray]:
-        """The units of a parameter's group that go when it alone is pruned."""
-        group = self.network.groups.of(parameter)
-        return self._chooser().units({parameter: ratio}).get(group.name)
-
     # ---------------------------------------------------------------- pruning
 
     def prune_var(

@@ -6,6 +6,7 @@ and the layer gets everything back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -84,8 +85,8 @@ def tried_groups(model: Model, trials: Trials, fetches: Sequence[str]) -> Groups
     unknown = _unknown_parameters(trials.layer)
     chosen: List[Group] = []
     for cautious, bold in _components(strict, free):
-        if _same(cautious, bold):
-            chosen += [_checked(group, strict, unknown, trials) for group in cautious]
+        if _same(cautious, bold):  # but for the reasons, of which those that constants do not give say more
+            chosen += [_checked(group, free, unknown, trials) for group in bold]
         elif any(group.refused is None for group in bold) and _works(bold, free, trials) is None:
             chosen += bold
         else:
@@ -104,7 +105,7 @@ def _checked(group: Group, groups: Groups, unknown: Dict[str, str], trials: Tria
     if reason is None:
         return group
     refused = f"without some of the channels of '{strangers[0]}' {unknown[strangers[0]]} fails: {reason}"
-    return Group(group.name, group.size, group.members, refused, group.notes)
+    return replace(group, refused=refused)
 
 
 def _works(some: List[Group], groups: Groups, trials: Trials) -> Optional[str]:
@@ -125,7 +126,7 @@ def _some_units(group: Group, count: int) -> np.ndarray:
         if gone.sum() >= count:
             break
         gone[unit] = True
-        if any(gone[member.units].all() for member in group.members):
+        if any(gone[member.units].all() for member in group.members) or group.emptied(gone[:-1]) is not None:
             gone[unit] = False
     return np.flatnonzero(gone)
 
