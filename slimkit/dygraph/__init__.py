@@ -12,7 +12,6 @@ from slimkit.dygraph.prune import (
     PruningPlan,
     UnstructuredPruner,
 )
-from slimkit.prune.unstructured.dygraph import GMPUnstructuredPruner, UnstructuredPruner
 
 __all__ = [
     "FPGMFilterPruner",
