@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import numpy as np
+import paddle
 import paddle.vision.models
 import pytest
-from detectors import CONFIGS, Head, build, import_ppdet
+from detectors import CONFIGS, Head, build, import_ppdet, input_spec
 from plans import check_shapes, error_of, random_plan
-from zoo import FAST, OCR, SLOW, Network, classifier, layer_network, ocr
+from zoo import FAST, OCR, SLOW, Network, classifier, enliven, layer_network, ocr
 
 from slimkit.deploy import paddle_inference
 from slimkit.ir import Model
@@ -21,6 +22,9 @@ from slimkit.prune import find_groups, prune_model
 #: What float summation in another order may change, relative to the largest result (or 1).
 LIMIT = 1e-5
 FEW, MANY = 2, 20
+
+#: A clone of PaddleDetection's repository; its newest code traces with non-maximum suppression.
+CLONE = os.environ.get("SLIMKIT_PADDLEDETECTION")
 CASES = [
     *(pytest.param(name, FEW, id=name) for name in FAST),
     *(pytest.param(name, MANY, id=f"{name}-{MANY}", marks=pytest.mark.slow) for name in (*FAST, *SLOW)),
@@ -97,6 +101,26 @@ def test_detector(ppdet: Any, name: str, count: int):
         return net
 
     compare(layer_network(make, shape), count, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_whole_detector(name: str):
+    """With suppression of boxes, in the newest code; boxes and scores are compared before it, where none can flip."""
+    if not CLONE:
+        pytest.skip("SLIMKIT_PADDLEDETECTION names no clone of PaddleDetection's repository")
+    side = 320 if name == "picodet" else 128
+    x = np.random.RandomState(0).randn(1, 3, side, side).astype("float32")
+    feed = {"image": x, "im_shape": np.array([[side, side]], "float32"), "scale_factor": np.ones((1, 2), "float32")}
+    for workspace in import_ppdet(Path(CLONE)):
+        paddle.seed(0)
+        net = enliven(build(workspace, name), [{key: paddle.to_tensor(array) for key, array in feed.items()}])
+        model = Model.from_layer(net, input_spec(side))
+    (nms,) = [op for op in model.program.global_block().ops if "nms" in op.type]
+    network = Network(model, {key: feed[key] for key in model.feeds}, (*nms.input("BBoxes"), *nms.input("Scores")))
+    compare(network, MANY, f"{name} with suppression")
+    boxes, counts = prune_model(model, random_plan(find_groups(model), 0)).run(network.feed)
+    assert boxes.shape == (int(counts.sum()), 6)
 
 
 def _image_only(net: Any) -> Any:

@@ -79,7 +79,8 @@ def _measure(layer: nn.Layer, inputs: Any) -> None:
     The variance of a channel that is dead on this input would be 0, and blow up the errors of summation.
     """
     array = inputs[0].numpy()
-    channels = array.ndim - 1 if layer._data_format.endswith("C") and array.ndim > 2 else 1
+    layout = getattr(layer, "_data_format", "NCHW")
+    channels = array.ndim - 1 if layout.endswith("C") and array.ndim > 2 else 1
     axes = tuple(axis for axis in range(array.ndim) if axis != channels)
     variance = array.var(axes)
     layer._mean.set_value(array.mean(axes))
