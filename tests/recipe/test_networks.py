@@ -88,5 +88,5 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_embedded_weights_only_where_there_are_some() -> None:
     assert embedded_path("mobilenet_v3_small", 1.0).is_file()
-    with pytest.raises(ModelError, match=r"embeds weights only for mobilenet_v1 with scale 0.5, mobilenet_v3_small with scale 1.0"):
+    with pytest.raises(ModelError, match=r"only for mobilenet_v1 with scale 0.5, mobilenet_v3_small with"):
         embedded_path("mobilenet_v3_small", 0.5)
