@@ -35,6 +35,10 @@ _BY_CHANNEL = frozenset(
 )
 
 
+#: Paddle's name for a result that is not wanted.
+_NONE = "@EMPTY@"
+
+
 @dataclass(frozen=True)
 class Cut:
     """How one group is measured.
@@ -76,10 +80,11 @@ class Ops:
     def __post_init__(self) -> None:
         block = self.program.global_block()
         self.persistable = {name for name, var in block.vars.items() if var.persistable}
+        left_out = {*self.persistable, _NONE}
         for op in block.ops:
             self.types.append(op.type)
-            self.reads.append(list(dict.fromkeys(op.input_arg_names)))
-            self.writes.append([n for n in dict.fromkeys(op.output_arg_names) if n not in self.persistable])
+            self.reads.append([name for name in dict.fromkeys(op.input_arg_names) if name != _NONE])
+            self.writes.append([name for name in dict.fromkeys(op.output_arg_names) if name not in left_out])
         self.producer: Dict[str, int] = {name: i for i, names in enumerate(self.writes) for name in names}
 
     def __len__(self) -> int:

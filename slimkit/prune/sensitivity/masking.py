@@ -13,8 +13,9 @@ import numpy as np
 
 from slimkit.prune.groups import Groups
 from slimkit.prune.plan import Plan
+from slimkit.prune.sensitivity.pieces import to_tensor
 
-__all__ = ["Masked", "memory_of", "zero"]
+__all__ = ["Masked", "MaskedCopies", "memory_of", "zero"]
 
 
 def memory_of(tensor: Any) -> Optional[np.ndarray]:
@@ -95,7 +96,7 @@ class Masked:
         if not np.isin(self._zeroed, units, assume_unique=True).all():
             self.restore()
         fresh = np.setdiff1d(units, self._zeroed, assume_unique=True)
-        for name, axes in Plan(self._groups, {self._group: fresh}).slices().items():
+        for name, axes in Plan(self._groups, {self._group: fresh}).zeros().items():
             if name in self._names:
                 self._zero(name, axes)
         self._zeroed = units
@@ -121,3 +122,27 @@ class Masked:
         zero(array, axes)
         if memory is None:
             self._params[name] = array
+
+
+class MaskedCopies(Masked):
+    """Masks parameters in a scope that shares all of its parameters with the model's, and leaves the model's alone.
+
+    Args:
+        params: in that scope.
+        groups, group, only: see :class:`Masked`.
+        place: device.
+    """
+
+    def __init__(self, params: Any, groups: Groups, group: str, only: Any, place: Any) -> None:
+        super().__init__(params, groups, group, only)
+        self._shared = []
+        for name in sorted(self._names):
+            tensor, own = params.tensor(name), to_tensor(params[name], place)
+            original = type(tensor)()
+            original._share_data_with(tensor)
+            tensor._share_data_with(own)
+            self._shared.append((tensor, original))
+
+    def __exit__(self, *error: Any) -> None:
+        for tensor, original in self._shared:
+            tensor._share_data_with(original)

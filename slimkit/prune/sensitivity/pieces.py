@@ -77,7 +77,9 @@ class Piece:
         found: List[Any] = []
         if computed and not self._empty:
             for name in self.inputs:
-                self._scope.var(name).get_tensor()._share_data_with(tensors[name])
+                tensor = self._scope.var(name).get_tensor()
+                tensor._share_data_with(tensors[name])
+                tensor.set_lod(tensors[name].lod())  # how many boxes are of which image
             with legacy_ir():
                 found = self._execute(computed)
         made = dict(zip(computed, found))

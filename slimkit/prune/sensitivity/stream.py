@@ -22,7 +22,7 @@ from slimkit.prune.groups import Groups
 from slimkit.prune.sensitivity.cut import Cut, Ops
 from slimkit.prune.sensitivity.evaluation import StreamingEvaluation, figure
 from slimkit.prune.sensitivity.kernels import evaluation_programs, same_results
-from slimkit.prune.sensitivity.masking import Masked
+from slimkit.prune.sensitivity.masking import MaskedCopies
 from slimkit.prune.sensitivity.pieces import Piece, tensor_bytes, to_tensor
 from slimkit.prune.sensitivity.stages import START, Stages, op_work
 from slimkit.prune.sensitivity.tasks import Measured, Task, failed
@@ -109,8 +109,7 @@ class Stream:
             started = time.perf_counter()
             self._update(metric, piece, batches, UNPRUNED)
             spent += time.perf_counter() - started
-        if self._work is not None and self.stages is not None:
-            self._pace = spent / self._work[self.stages.rest(START, None)[0]].sum()
+        self._keep_pace(spent, START, None)
         return figure(self._result(metric, UNPRUNED), UNPRUNED)
 
     def measure(self, task: Task) -> Generator[Measured, None, None]:
@@ -131,9 +130,13 @@ class Stream:
                     spent[index] += time.perf_counter() - started
                     if last:
                         where = task.where(index)
-                        yield Measured(
-                            task.group, index, figure(self._result(metrics[index], where), where), spent[index]
-                        )
+                        value = figure(self._result(metrics[index], where), where)
+                        yield Measured(task.group, index, value, spent[index])
+        self._keep_pace(sum(spent) / len(spent), stage, cut)
+
+    def _keep_pace(self, seconds: float, stage: int, cut: Optional[Cut]) -> None:
+        if self._work is not None and self.stages is not None:
+            self._pace = seconds / self._work[self.stages.rest(stage, cut)[0]].sum()
 
     def _update(self, metric: Any, piece: Piece, batches: Sequence[_Batch], where: str) -> None:
         for batch in batches:
@@ -152,9 +155,9 @@ class Stream:
 
     # ---------------------------------------------------------------- masking
 
-    def _own(self, task: Task, cut: Optional[Cut]) -> _Own:
+    def _own(self, task: Task, cut: Optional[Cut]) -> MaskedCopies:
         only = None if cut is None else cut.masked
-        return _Own(Params(self._program, self._scope), self._groups, task.group, only, self._place)
+        return MaskedCopies(Params(self._program, self._scope), self._groups, task.group, only, self._place)
 
     # ---------------------------------------------------------------- stages
 
@@ -278,27 +281,3 @@ class Stream:
         self._complete = fits
         if waiting is not None:
             yield [waiting], True
-
-
-class _Own(Masked):
-    """Masks parameters in the scope of the pieces, which shares all of its parameters with the model's.
-
-    Args:
-        params: in that scope.
-        groups, group, only: see :class:`Masked`.
-        place: device.
-    """
-
-    def __init__(self, params: Params, groups: Groups, group: str, only: Any, place: Any) -> None:
-        super().__init__(params, groups, group, only)
-        self._shared = []
-        for name in sorted(self._names):
-            tensor, own = params.tensor(name), to_tensor(params[name], place)
-            original = type(tensor)()
-            original._share_data_with(tensor)
-            tensor._share_data_with(own)
-            self._shared.append((tensor, original))
-
-    def __exit__(self, *error: Any) -> None:
-        for tensor, original in self._shared:
-            tensor._share_data_with(original)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections import deque
 from contextlib import contextmanager
 from multiprocessing import connection, get_context
@@ -203,6 +204,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _serve(end: Any, payload: bytes) -> None:
     """What a process does: a task in, its points out, until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that deals the tasks
     server: Optional[Server] = None
     while True:
         try:
