@@ -15,12 +15,10 @@ from slimkit.errors import ConfigError, suggestion
 from slimkit.prune.criteria import CRITERIA, Criterion, Scorer, criterion_named
 from slimkit.prune.groups import DEPTHWISE, OUTPUT, VECTOR, Group, Groups, Member
 from slimkit.prune.legal import legal
+from slimkit.prune.static.selectors import below_threshold, named_selector, selected
 from slimkit.prune.static.views import ProgramView, PruningCollection
 
-__all__ = ["SELECTORS", "Chooser", "asked_ratios", "prunable_of"]
-
-SELECTORS = ("default_idx_selector", "optimal_threshold")
-_LEAST = 1e-18
+__all__ = ["Chooser", "asked_ratios", "named_criterion", "prunable_of"]
 
 
 def asked_ratios(params: Sequence[str], ratios: Sequence[float]) -> Dict[str, float]:
@@ -83,7 +81,7 @@ class Chooser:
         program: it.
         values: name -> array.
         criterion: a name of :data:`~slimkit.prune.criteria.CRITERIA`, or a function as PaddleSlim calls it.
-        selector: a name of :data:`SELECTORS`, or a function as PaddleSlim calls it.
+        selector: a name of :data:`~slimkit.prune.static.selectors.SELECTORS`, or a function as PaddleSlim calls it.
 
     Attributes:
         notes: sentences about what was not done as asked.
@@ -152,7 +150,7 @@ class Chooser:
         """Units of a part of a group that go; its first member is the one asked for."""
         if callable(self._selector):
             collection = PruningCollection(group, self._view)
-            return _selected(group, self._selector, collection, self._scores(group), ratio)
+            return selected(group, self._selector, collection, self._scores(group), ratio)
         units = self._unit_scores(group)
         if self._selector == "optimal_threshold":
             return below_threshold(units, ratio)
@@ -216,38 +214,6 @@ def named_criterion(name: Any) -> Criterion:
     return found
 
 
-def named_selector(selector: Any) -> Any:
-    """A selector, checked.
-
-    Raises:
-        ConfigError: it is neither a function nor one of :data:`SELECTORS`.
-    """
-    if not callable(selector) and selector not in SELECTORS:
-        raise ConfigError(
-            f"There is no idx_selector {selector!r}; it is a function or one of {', '.join(SELECTORS)}"
-            f"{suggestion(str(selector), SELECTORS)}"
-        )
-    return selector
-
-
-def below_threshold(scores: np.ndarray, ratio: float) -> np.ndarray:
-    """PaddleSlim's ``optimal_threshold``: the least scores whose squares are a fraction of the sum of squares.
-
-    Args:
-        scores: shape [units].
-        ratio: the fraction.
-
-    Returns:
-        The units below the threshold, ascending; never all.
-    """
-    clipped = np.maximum(scores, _LEAST)
-    ordered = np.sort(clipped)
-    squares = np.cumsum(ordered**2)
-    place = int(np.argmax(squares / squares[-1] > ratio))
-    threshold = (ordered[place - 1] + ordered[place]) / 2 if place else 0.0
-    return np.flatnonzero(clipped < threshold)
-
-
 def _part(group: Group, units: np.ndarray, gone: np.ndarray) -> Group:
     """A group of some units of a group, numbered anew, and of the members that have any of them.
 
@@ -273,30 +239,3 @@ def _of_units(group: Group, scores: np.ndarray) -> np.ndarray:
     inside = units >= 0
     count = np.bincount(units[inside], minlength=group.size)
     return np.bincount(units[inside], scores[inside], group.size) / np.maximum(count, 1)
-
-
-def _selected(
-    group: Group, selector: Callable[..., Any], collection: PruningCollection, scores: Any, ratio: float
-) -> np.ndarray:
-    """What a selector function chose, as units."""
-    master = group.members[0]
-    entries = selector(collection, scores, {master.parameter: ratio})
-    try:
-        chosen = [np.unique(np.asarray(indices, np.int64).reshape(-1)) for _, _, indices, _ in entries]
-    except (TypeError, ValueError):
-        raise ConfigError(
-            "The idx_selector function must return a list of (parameter, axis, indices, transforms), which it did not."
-        ) from None
-    if any(not np.array_equal(each, chosen[0]) for each in chosen[1:]):
-        raise ConfigError(
-            f"The idx_selector function chose different indices for parameters that go with '{master.parameter}'; "
-            "give the indices of the group's master for each."
-        )
-    indices = chosen[0] if chosen else np.zeros(0, np.int64)
-    if indices.size and not (0 <= indices[0] and indices[-1] < len(master.units)):
-        raise ConfigError(
-            f"The idx_selector function chose index {int(indices[-1] if indices[0] >= 0 else indices[0])} of "
-            f"'{master.parameter}', which has {len(master.units)}."
-        )
-    units = np.unique(master.units[indices])
-    return units[units >= 0]

@@ -14,7 +14,8 @@ from slimkit.prune.apply import cut, prune_channels
 from slimkit.prune.channels import Channels
 from slimkit.prune.groups import Groups
 from slimkit.prune.plan import Plan
-from slimkit.prune.static.choosing import Chooser, asked_ratios, named_criterion, named_selector, prunable_of
+from slimkit.prune.static.choosing import Chooser, asked_ratios, named_criterion, prunable_of
+from slimkit.prune.static.selectors import named_selector
 from slimkit.prune.static.shapes import check_shapes, declared_shapes, plan_for_shapes
 from slimkit.prune.static.values import ScopeValues
 
