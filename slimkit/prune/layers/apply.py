@@ -27,7 +27,7 @@ def prune_layer(layer: nn.Layer, plan: Plan, optimizers: Any = None) -> Undo:
     that ``to_static`` made are made anew.
 
     Args:
-        layer: it; inside ``DataParallel`` too.
+        layer: it; of one process inside ``DataParallel`` too, of several before it is wrapped.
         plan: made from ``LayerNetwork(layer, ...).groups``.
         optimizers: an optimizer or several that have made steps already: what they keep of a parameter (velocity,
             moments, master weight) shrinks as it does, the values that stay unchanged. One that has made none, or is
@@ -37,8 +37,13 @@ def prune_layer(layer: nn.Layer, plan: Plan, optimizers: Any = None) -> Undo:
         What gives the layer and the optimizers back what they had, when called.
 
     Raises:
-        ModelError: the plan does not fit the layer, which then stays as it was.
+        ModelError: the plan does not fit the layer, which then stays as it was; or it is in ``DataParallel``.
     """
+    if getattr(layer, "_reducer", None) is not None:
+        raise ModelError(
+            "DataParallel reduces gradients of the sizes that it was made with, so a layer cannot be pruned inside it "
+            "when there are several processes; prune the layer, the same in each, and wrap it then."
+        )
     undo = Undo(layer)
     try:
         with paddle.no_grad():

@@ -97,14 +97,12 @@ def drop_gradient(tensor: paddle.Tensor) -> None:
 
 
 def forget_programs(layer: nn.Layer) -> None:
-    """Programs that ``to_static`` made for former shapes, and a reducer of former gradients, are made anew."""
+    """Programs that ``to_static`` made for former shapes are made anew."""
     for part in [layer, *layer.sublayers()]:
         cache = getattr(vars(part).get("forward"), "_program_cache", None)
         if cache is not None:
             cache._caches.clear()
             cache._recent_key = cache._recent_cache_key = None
-    if isinstance(layer, paddle.DataParallel) and getattr(layer, "_reducer", None) is not None:
-        layer.init_reducer()
 
 
 @dataclass
