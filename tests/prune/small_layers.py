@@ -41,6 +41,7 @@ class Mixed(nn.Layer):
         self.stem = nn.Conv2D(3, 16, 3, padding=1)
         self.norm = nn.BatchNorm2D(16)
         self.slope = nn.PReLU(16)
+        self.register_buffer("gain", paddle.ones([1, 16, 1, 1]))
         self.depthwise = nn.Conv2D(16, 32, 3, groups=16, padding=1)
         self.grouped = nn.Conv2D(32, 16, 1, groups=4)
         self.instance = nn.InstanceNorm2D(16)
@@ -50,7 +51,7 @@ class Mixed(nn.Layer):
         self.out = nn.Linear(14, 5)
 
     def forward(self, x: Any) -> Any:
-        x = self.slope(self.norm(self.stem(x)))
+        x = self.slope(self.norm(self.stem(x))) * self.gain
         x = self.instance(self.grouped(F.relu(self.depthwise(x))))
         x = self.up_depthwise(F.relu(self.up(x)))
         return self.out(F.relu(self.hidden(x.mean([2, 3]))))

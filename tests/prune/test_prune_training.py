@@ -60,7 +60,7 @@ NETWORKS = {
 CASES = [
     *(("mixed", optimizer) for optimizer in OPTIMIZERS),
     ("mobilenet_v3_small", "momentum"),
-    ("shufflenet", "adam"),
+    pytest.param("shufflenet", "adam", marks=pytest.mark.slow),
     *(pytest.param(n, "momentum", marks=pytest.mark.slow) for n in ("resnext", "densenet", "googlenet")),
 ]
 

@@ -153,6 +153,7 @@ class Alternate(FilterPruner):
         value = collection.values[collection.master_name]
         mask = np.ones(value.shape[collection.master_axis])
         mask[: 2 * round(pruned_ratio * len(mask)) : 2] = 0
+        assert {d.op.attr("groups") for d in collection.all_pruning_details() if d.axis == 1} <= {1, None}
         assert collection.variables()[0] == collection.all_pruning_details()[0].name == collection.master_name
         return mask
 

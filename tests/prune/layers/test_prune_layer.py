@@ -74,6 +74,7 @@ def test_attributes_follow() -> None:
     assert not any(group.refused for group in groups if group.name != net.out.weight.name)
     prune_layer(net, plan)
     assert (net.stem._in_channels, net.stem._out_channels, net.stem._groups) == (3, 8, 1)
+    assert net.gain.shape == [1, 8, 1, 1] and net.norm._mean.shape == [8]
     assert (net.norm._num_features, net.slope._num_parameters) == (8, 8)
     assert (net.depthwise._in_channels, net.depthwise._out_channels, net.depthwise._groups) == (8, 16, 8)
     assert (net.grouped._in_channels, net.grouped._out_channels, net.grouped._groups) == (16, 8, 4)
