@@ -9,9 +9,10 @@ from typing import Any, List, Sequence, Type
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from slimkit.recipe import ptq_report
+from slimkit.recipe import prune_report, ptq_report
 from slimkit.recipe.config import RecipeConfig
 from slimkit.recipe.config_messages import section_of
+from slimkit.recipe.prune_schema import PruneRecipe
 from slimkit.recipe.ptq_schema import PtqRecipe
 from slimkit.recipe.run_report import (
     SCHEMA_VERSION,
@@ -81,6 +82,31 @@ _PTQ_CONFIG_HEAD = """\
 (unknown keys, types, `base`) is in [config.md](config.md).
 """
 
+_PRUNE_CONFIG_HEAD = """\
+# Config of `slimkit prune`
+
+`slimkit prune -c FILE` and `slimkit sensitivity -c FILE` read a YAML file of these keys; `-o key=value` changes one. This page
+is written by `python tools/gen_config_docs.py` from the schema. What the rules for files are (unknown keys, types, `base`) is
+in [config.md](config.md). Give `network` and `data`, or `model` and `samples`; see [prune.md](prune.md).
+"""
+
+_PRUNE_HEAD = """\
+# report.json of `slimkit prune`
+
+`slimkit prune` leaves `report.json` beside `report.html`: the same figures, for machines. This page is
+written by `python tools/gen_config_docs.py` from `slimkit.recipe.prune_report`.
+
+`schema_version` is {version}. It goes up when a field changes its meaning or goes away; fields may be added
+without that. To read a report with its types:
+
+```python
+from slimkit.recipe.prune_report import PruneRunReport
+
+report = PruneRunReport.model_validate_json(open("output/resnet_prune_sensitive/report.json").read())
+print(report.costs["macs"].removed, report.figure("float"), report.figure("fine-tuned"))
+```
+"""
+
 _REPORT_PARTS = (RunReport, RuntimeResult, LayerResult, Histogram, SkippedOp, Curves)
 _PTQ_PARTS = (
     ptq_report.PtqRunReport,
@@ -94,6 +120,18 @@ _PTQ_PARTS = (
     ptq_report.GridRange,
     Histogram,
     ptq_report.LayerError,
+)
+
+_PRUNE_PARTS = (
+    prune_report.PruneRunReport,
+    prune_report.Cost,
+    prune_report.Stage,
+    prune_report.PrunedGroup,
+    ptq_report.DeployedResult,
+    ptq_report.Closeness,
+    ptq_report.Timing,
+    SkippedOp,
+    Curves,
 )
 
 _TYPES = {int: "integer", float: "number", bool: "true/false", str: "text", type(None): "null", Any: "any"}
@@ -110,15 +148,25 @@ def render_config_docs() -> str:
 
 def render_ptq_config_docs() -> str:
     """Returns the description of the config of ``slimkit ptq`` as Markdown."""
+    return _config_docs(_PTQ_CONFIG_HEAD, PtqRecipe)
+
+
+def render_prune_config_docs() -> str:
+    """Returns the description of the config of ``slimkit prune`` as Markdown."""
+    return _config_docs(_PRUNE_CONFIG_HEAD, PruneRecipe)
+
+
+def _config_docs(head: str, schema: Type[BaseModel]) -> str:
+    """Returns keys at the top first, then the sections."""
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     sections: List[str] = []
-    for name, field in PtqRecipe.model_fields.items():
+    for name, field in schema.model_fields.items():
         nested = section_of(field.annotation)
         if nested is None:
             rows.append(f"| `{name}` | {_type(field)} | {_default(field, None)} | {_meaning(field)} |")
         else:
             sections += _section(name, field, 2)
-    return "\n".join([_PTQ_CONFIG_HEAD, *rows, "", *sections]).rstrip() + "\n"
+    return "\n".join([head, *rows, "", *sections]).rstrip() + "\n"
 
 
 def render_report_docs() -> str:
@@ -129,6 +177,11 @@ def render_report_docs() -> str:
 def render_ptq_report_docs() -> str:
     """Returns the description of the ``report.json`` of ``slimkit ptq`` as Markdown."""
     return _report_docs(_PTQ_HEAD.format(version=ptq_report.PTQ_SCHEMA_VERSION), _PTQ_PARTS)
+
+
+def render_prune_report_docs() -> str:
+    """Returns the description of the ``report.json`` of ``slimkit prune`` as Markdown."""
+    return _report_docs(_PRUNE_HEAD.format(version=prune_report.PRUNE_SCHEMA_VERSION), _PRUNE_PARTS)
 
 
 def _report_docs(head: str, schema: Sequence[Type[BaseModel]]) -> str:
@@ -144,6 +197,8 @@ def _report_docs(head: str, schema: Sequence[Type[BaseModel]]) -> str:
 #: File in docs/ -> what it must hold.
 PAGES = {
     "config.md": render_config_docs,
+    "prune_config.md": render_prune_config_docs,
+    "prune_report.md": render_prune_report_docs,
     "ptq_config.md": render_ptq_config_docs,
     "report.md": render_report_docs,
     "ptq_report.md": render_ptq_report_docs,

@@ -192,7 +192,7 @@ class PruneRecipe(Section):
         default=None, description="An inference model: ppocr:det, ppocr:rec, ppocr:cls, or a .pdmodel or .json."
     )
     to: List[str] = Field(default=["paddle"], description="Runtimes: paddle, onnx, lite-arm, lite-x86.")
-    run: RunSection = Field(default=RunSection(output="output/prune"), description="Output, seed, device.")
+    run: RunSection = Field(default=RunSection(), description="Output, seed, device.")
     network: Optional[NetworkSection] = Field(default=None, description="The float network, trained with labels.")
     data: Optional[DataSection] = Field(default=None, description="Its images.")
     samples: Optional[PruneSamples] = Field(default=None, description="Data of `model`.")
