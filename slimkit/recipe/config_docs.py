@@ -85,9 +85,9 @@ _PTQ_CONFIG_HEAD = """\
 _PRUNE_CONFIG_HEAD = """\
 # Config of `slimkit prune`
 
-`slimkit prune -c FILE` and `slimkit sensitivity -c FILE` read a YAML file of these keys; `-o key=value` changes one. This page
-is written by `python tools/gen_config_docs.py` from the schema. What the rules for files are (unknown keys, types, `base`) is
-in [config.md](config.md). Give `network` and `data`, or `model` and `samples`; see [prune.md](prune.md).
+`slimkit prune -c FILE` and `slimkit sensitivity -c FILE` read a YAML file of these keys; `-o key=value` changes one.
+This page is written by `python tools/gen_config_docs.py` from the schema. What the rules for files are (unknown keys,
+types, `base`) is in [config.md](config.md). Give `network` and `data`, or `model` and `samples`: [prune.md](prune.md).
 """
 
 _PRUNE_HEAD = """\

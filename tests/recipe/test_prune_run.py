@@ -102,7 +102,7 @@ def test_whole_run(recipe, tmp_path, monkeypatch):
     for group in report.groups:
         assert all(shapes[name][0] == group.after for name in group.parameters), group
         assert group.after % 2 == 0 and set(group.losses) == {"0.25", "0.5"}
-    assert [row.reason for row in report.stayed][0].count("results of the network") == 1
+    assert "results of the network" in report.stayed[0].reason
     assert [group.parameters for group in report.groups] == [["conv2d_0.w_0"], ["conv2d_1.w_0", "conv2d_2.w_0"]]
     assert report.groups[-1].parameters[1] in (out / "report.html").read_text(encoding="utf-8")
 
