@@ -88,7 +88,7 @@ class Pruner:
             if network.shapes == network.tensors.shapes():
                 return network
         found = LayerNetwork(self.model, self.inputs, dtype=self._dtype, results=not self.skip_leaves)
-        self._networks.append(found)
+        self._networks = [*self._networks[:1], found]  # the one of the whole layer is needed again after restore
         return found
 
     @property

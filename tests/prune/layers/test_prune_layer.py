@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from paddle.nn import functional as F
 from paddle.vision import models
 from plans import random_plan
 from small_layers import Attention, Mixed, Residual, enliven, state
@@ -207,6 +208,30 @@ def test_attention_heads_go_whole() -> None:
     prune_layer(net, plan)
     close(masked, net(x))
     assert attention.num_heads == 3 and attention.q_proj.weight.shape == [24, 18]
+
+
+class Words(nn.Layer):
+    """Two tables whose rows are added; int64 [N, T] to [N, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places, self.out = nn.Embedding(20, 12), nn.Embedding(6, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.out(F.relu(self.words(x) + self.places(paddle.arange(x.shape[1])))).mean(1)
+
+
+def test_tables() -> None:
+    net = enliven(Words())
+    x = paddle.to_tensor(np.arange(12).reshape(2, 6))
+    network = LayerNetwork(net, paddle.static.InputSpec([None, 6], "int64"))
+    plan = Plan(network.groups, {network.groups.of(net.places.weight.name).name: [0, 4, 5]})
+    undo = mask_layer(net, plan)
+    masked = net(x)
+    undo()
+    prune_layer(net, plan)
+    close(masked, net(x))
+    assert (net.words._embedding_dim, net.words._size, net.places._embedding_dim) == (9, [20, 9], 9)
 
 
 def test_a_plan_that_does_not_fit_changes_nothing() -> None:
