@@ -65,14 +65,14 @@ def plot_sensitivities(
     with matplotlib.rc_context(_STYLE):
         width, height = max(columns * 1.6, 4.0) + 0.7, rows * 1.35 + 0.8
         figure = Figure(figsize=(width, height))
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()  # shared axes cost the square of their number
         figure.subplots_adjust(0.65 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.5 / height, 0.12, 0.3)
         scale = _scale(drawn, line)
         for panel, (name, points) in zip(axes, drawn.items()):
             _panel(panel, name, points, scale, line, (ratios or {}).get(name))
-        for index, panel in enumerate(axes[len(drawn) :], len(drawn)):
-            panel.set_visible(False)
-            axes[index - columns].tick_params(labelbottom=True)
+        for index, panel in enumerate(axes):
+            panel.set_visible(index < len(drawn))
+            panel.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(drawn))
         figure.supxlabel("filters removed", fontsize=8, y=0.06 / height)
         figure.supylabel("loss of the metric", fontsize=8, x=0.06 / width)
         _legend(figure, height, line, bool(ratios), title)

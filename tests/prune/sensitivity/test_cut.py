@@ -48,7 +48,7 @@ def test_from_the_cut_as_whole(name: str) -> None:
     model = nets.network(NETWORKS[name])
     data = nets.batches(2)
     prunable = find_groups(model).prunable
-    ratios = {group.name: (0.3, 0.7) for group in prunable[:: 1 + len(prunable) // 8]}
+    ratios = {group.name: (0.3, 0.7) for group in prunable[:: 1 + len(prunable) // 6]}
     whole, from_cut = (measured(model, data, ratios=ratios, cut=cut) for cut in (False, True))
     assert_same(whole, from_cut)
     assert whole[0].points == 2 * len(ratios)
@@ -56,7 +56,7 @@ def test_from_the_cut_as_whole(name: str) -> None:
     assert np.mean(np.abs(losses) > 1e-6) > 0.8  # pruning is seen in the metric
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "branches", "attention"])
+@pytest.mark.parametrize("name", ["branches", "attention"])
 def test_as_the_masked_model(name: str) -> None:
     """Against ``masked_model`` on the same kernels, output by output."""
     model = nets.network(NETWORKS[name])

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 import sensitivity_networks as nets
@@ -52,15 +53,50 @@ def test_evaluation_that_cannot_be_sent(model: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_ray_finds_the_same(model: Any) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of this machine, whose workers find the modules of the tests."""
     ray = pytest.importorskip("ray")
+    path = os.pathsep.join(part for part in sys.path if part)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    yield ray
+    ray.shutdown()
+
+
+def test_ray_finds_the_same(model: Any, cluster: Any, tmp_path: Path) -> None:
     seen = nets.Outputs  # a closure, which only Ray can send
 
     def make() -> Any:
         return seen()
 
-    found = measured(model, StreamingEvaluation(nets.batches(), make), workers=2, executor="ray")
+    evaluation = StreamingEvaluation(nets.batches(), make)
+    found = measured(model, evaluation, workers=5, executor="ray", path=tmp_path / "s.json")
     assert_same(found, measured(model))
+    assert Sensitivities.load(tmp_path / "s.json").as_dict() == found.as_dict()
+    assert cluster.is_initialized()  # whose it is not, leaves it alone
+
+
+def test_ray_worker_that_dies(model: Any, cluster: Any, tmp_path: Path) -> None:
+    here, calls = os.getpid(), []
+
+    def dying(network: Any) -> float:
+        calls.append(1)
+        if os.getpid() != here and len(calls) > 2:
+            os._exit(7)
+        return nets.evaluate(network)
+
+    with pytest.raises(EvaluationError, match=r"Worker \d ended while it measured 'conv2d_") as caught:
+        measured(model, dying, workers=2, executor="ray", path=tmp_path / "s.json")
+    assert "\n" not in str(caught.value)
+    assert Sensitivities.load(tmp_path / "s.json").points >= 1
+
+
+@pytest.mark.slow
+def test_ray_cluster_of_its_own(model: Any) -> None:
+    ray = pytest.importorskip("ray")
+    if ray.is_initialized():
+        ray.shutdown()
+    assert_same(measured(model, workers=2, executor="ray"), measured(model))
     assert not ray.is_initialized()
     with pytest.raises(EvaluationError, match=r"with 25% of 'conv2d_.*' pruned: RuntimeError: out of luck;"):
         measured(model, nets.evaluate_badly, workers=2, executor="ray")
