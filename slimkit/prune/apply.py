@@ -211,8 +211,8 @@ def mask_arrays(params: Mapping[str, np.ndarray], plan: Plan) -> Dict[str, np.nd
         Changed copies by name.
     """
     found = {}
-    for name, axes in plan.slices().items():
-        if name in params and name not in plan.groups.divisors:
+    for name, axes in plan.zeros().items():
+        if name in params:
             array = np.array(params[name])
             for axis, indices in axes.items():
                 array[(slice(None),) * axis + (indices,)] = 0

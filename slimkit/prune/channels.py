@@ -11,10 +11,11 @@ import numpy as np
 
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph
-from slimkit.prune.flow import Binding, Flow, tracked
+from slimkit.prune.flow import ALONE, Binding, Flow, tracked
 from slimkit.prune.groups import OUTPUT, Group, Groups, Member
 from slimkit.prune.plan import Plan
 from slimkit.prune.rules import RULES, reason_of
+from slimkit.prune.rules.numbers import hold_numbers
 
 __all__ = ["Channels"]
 
@@ -57,6 +58,7 @@ class Channels:
             else:
                 flow.fix_inputs(op, reason_of(op.type))
         flow.check_shared()
+        hold_numbers(flow)
         for name in fetches or ():
             for var in self.graph.vars(name):
                 flow.fix(var, "they are results of the network")
@@ -116,19 +118,23 @@ class Channels:
             unit_of[free] = np.arange(len(free))
             group_of[free] = place
             groups.append(_group(own[0], len(found), free, found[stays[found]].tolist(), fixed, notes))
+            groups[-1].readers_only = not flow.labels.zero_allowed(found)
             if own[0].parameter in names:  # a tied weight gives channels along both of its axes
                 groups[-1].name = f"{own[0].parameter}[{own[0].axis}]"
             names.add(own[0].parameter)
         self._group_of, self._unit_of = group_of, unit_of
-        seen: Dict[Tuple[str, int, int], bool] = {}
+        seen: Dict[Tuple[str, int, int], str] = {}
+        done: Set[Tuple[str, int, int]] = set()
         for binding in bindings:
             classes_here = classes[binding.labels]
             places = group_of[classes_here]
             for place in set(places.tolist()):
                 key = (binding.parameter, binding.axis, place)
-                if place < 0 or key in seen:
+                if place >= 0 and seen.setdefault(key, binding.role) != binding.role:
+                    groups[place].readers_only = False  # one axis makes channels and reads them
+                if place < 0 or key in done:
                     continue
-                seen[key] = True
+                done.add(key)
                 units = np.where(places == place, unit_of[classes_here], -1)
                 groups[place].members.append(
                     Member(binding.parameter, binding.axis, units, binding.role, binding.op_type, binding.op_output)
@@ -266,7 +272,8 @@ def _group(
     remarks = list(dict.fromkeys(text for c in noted for text in notes.get(c, [])))
     refused = None
     if len(free) < 2:
-        refused = _told(reasons) if reasons else "it is a single unit, which must stay"
+        single = count == 1 and reasons in ([], [ALONE])
+        refused = "it is a single unit, which must stay" if single or not reasons else _told(reasons)
     elif len(held):
         remarks.append(f"{len(held)} of {count} units stay: {_told(reasons)}")
     size = len(free) if refused is None else count

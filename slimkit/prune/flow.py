@@ -13,10 +13,14 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.labels import Labels
 from slimkit.prune.wording import an
 
-__all__ = ["Binding", "Flow", "View", "tracked"]
+__all__ = ["ALONE", "Binding", "Flow", "View", "tracked"]
 
 #: Ops that give one number to which a channel of zeros adds nothing, such as a penalty on weights in a loss.
 _SUMS = ("reduce_sum", "p_norm", "frobenius_norm", "squared_l2_norm")
+
+
+#: Why the one channel of a tensor stays.
+ALONE = "a tensor has this channel alone"
 
 
 def tracked(labels: np.ndarray) -> List[int]:
@@ -86,8 +90,12 @@ class Flow:
 
     def set(self, var: Optional[GraphVar], labels: Optional[np.ndarray]) -> None:
         """Gives a tensor its label array."""
-        if var is not None and labels is not None and labels.size > 1:
+        if var is None or labels is None:
+            return
+        if labels.size > 1:
             self._channels[var.node.id()] = labels
+        elif self.rank(var):
+            self.labels.fix(labels, ALONE)
 
     def along(self, var: Optional[GraphVar], axis: int, reason: str) -> Optional[np.ndarray]:
         """The labels along one axis, after making sure that no other axis of the tensor shrinks.

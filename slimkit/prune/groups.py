@@ -57,6 +57,8 @@ class Group:
         notes: what to know when pruning it.
         parts: int arrays of units that make up a tensor by themselves, such as one result of a split; at least one of
             each stays.
+        readers_only: zeros stand in what reads the channels alone when it is masked: between lies an op that may have
+            no value at 0, such as a quotient of channels or a logarithm.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Group:
     refused: Optional[str] = None
     notes: List[str] = field(default_factory=list)
     parts: List[np.ndarray] = field(default_factory=list)
+    readers_only: bool = False
 
     @property
     def producers(self) -> List[Member]:

@@ -22,6 +22,7 @@ class Labels:
         self._edges: List[Tuple[np.ndarray, np.ndarray]] = []
         self._fixed: List[Tuple[np.ndarray, str]] = []
         self._notes: List[Tuple[np.ndarray, str]] = []
+        self._not_zero: List[np.ndarray] = []
         self._classes: Optional[np.ndarray] = None
 
     def fresh(self, count: int) -> np.ndarray:
@@ -55,6 +56,16 @@ class Labels:
     def note(self, labels: np.ndarray, text: str) -> None:
         """Attaches a remark to channels."""
         self._notes.append((labels.ravel(), text))
+
+    def not_zero(self, labels: Optional[np.ndarray]) -> None:
+        """Says that an op reads the channels which may have no value, or an infinite one, where they are 0."""
+        if labels is not None:
+            self._not_zero.append(labels.ravel())
+
+    def zero_allowed(self, found: np.ndarray) -> bool:
+        """Whether all channels of these classes may be 0."""
+        classes = self.classes()
+        return not any(np.isin(classes[labels], found).any() for labels in self._not_zero)
 
     def classes(self) -> np.ndarray:
         """Returns int64 [count]: the class of each number, named by its smallest member."""

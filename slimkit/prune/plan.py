@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 
 from slimkit.errors import ConfigError
 from slimkit.prune.criteria import Scorer
-from slimkit.prune.groups import Group, Groups
+from slimkit.prune.groups import INPUT, Group, Groups, Member
 from slimkit.prune.legal import Floor, check_rounding, legal
 
 __all__ = ["Plan", "group_ratios", "make_plan"]
@@ -52,12 +52,28 @@ class Plan:
 
     def slices(self) -> Dict[str, Dict[int, np.ndarray]]:
         """What goes of each parameter: name -> axis -> sorted indices."""
+        return self._indices(lambda group, member: True)
+
+    def zeros(self) -> Dict[str, Dict[int, np.ndarray]]:
+        """What is zero of each parameter in a masked network, which computes what the pruned one does.
+
+        That is what goes, but for stored vectors that something is divided by, and for what makes the channels of
+        groups with ``readers_only``.
+        """
+        left = self.groups.divisors
+        return self._indices(
+            lambda group, member: member.parameter not in left and (not group.readers_only or member.role == INPUT)
+        )
+
+    def _indices(self, chosen: Callable[[Group, Member], bool]) -> Dict[str, Dict[int, np.ndarray]]:
         masks: Dict[str, Dict[int, np.ndarray]] = {}
         for name, units in self.removed.items():
             group = self.groups[name]
             gone = np.zeros(group.size + 1, bool)  # the last stands for -1: stays
             gone[units] = True
             for member in group.members:
+                if not chosen(group, member):
+                    continue
                 axes = masks.setdefault(member.parameter, {})
                 here = gone[member.units]
                 axes[member.axis] = here | axes[member.axis] if member.axis in axes else here

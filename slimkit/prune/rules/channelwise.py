@@ -10,7 +10,7 @@ from slimkit.ir.graph_nodes import GraphOp, GraphVar
 from slimkit.prune.flow import Flow, tracked
 from slimkit.prune.groups import VECTOR
 from slimkit.prune.rules.elementwise import join
-from slimkit.prune.rules.rule import Rule
+from slimkit.prune.rules.rule import Rule, channel_axis
 from slimkit.prune.wording import an
 
 __all__ = ["RULES", "source_of"]
@@ -24,11 +24,18 @@ _ALONE = (
     *("tan", "asin", "acos", "atan", "sinh", "cosh", "erf", "pow", "scale", "cast", "clip", "dropout", "assign"),
     *("acosh", "asinh", "atanh", "erfinv", "logit", "lgamma", "digamma", "bitwise_not"),
     *("isnan_v2", "isinf_v2", "isfinite_v2", "logical_not", "increment", "share_data", "memcpy", "print"),
-    *("pool2d", "pool3d", "max_pool2d_with_index", "lod_reset"),
+    *("lod_reset", "fill_any_like", "fill_zeros_like", "gaussian_noise"),
+)
+
+#: Op types that treat the image of every channel alone.
+_IMAGES = (
+    *("pool2d", "pool3d", "max_pool2d_with_index", "max_pool3d_with_index"),
     *("bilinear_interp", "bilinear_interp_v2", "nearest_interp", "nearest_interp_v2", "bicubic_interp_v2"),
     *("linear_interp_v2", "trilinear_interp_v2"),
-    *("fill_any_like", "fill_zeros_like", "gaussian_noise"),
 )
+
+#: Of these, the ones that may have no value at 0.
+_NO_ZERO = ("log", "log2", "log10", "reciprocal", "rsqrt", "pow", "logit", "digamma", "lgamma", "acosh")
 
 
 def source_of(op: GraphOp) -> Optional[GraphVar]:
@@ -43,6 +50,8 @@ def _alone(flow: Flow, op: GraphOp) -> None:
     source = source_of(op)
     if source is None:
         return
+    if op.type in _NO_ZERO:
+        flow.labels.not_zero(flow.channels(source))
     result = op.output_var("Out") or op.output_var("Y") or op.output_var("Output")
     flow.fix_inputs(op, f"{an(op.type)} op reads them as a setting", but=[source])
     if result is None:
@@ -52,6 +61,27 @@ def _alone(flow: Flow, op: GraphOp) -> None:
     flow.set(result, flow.channels(source))
     for slot in ("Mask", "Indices"):
         flow.set(op.output_var(slot), flow.channels(source))
+
+
+def _within_images(flow: Flow, op: GraphOp) -> Optional[np.ndarray]:
+    """Labels of the images of an op: channels of each go whole; those that lie along an image's sides stay."""
+    source = source_of(op)
+    labels = flow.channels(source)
+    if source is None or labels is None:
+        return None
+    axis = channel_axis(op, flow.rank(source), "data_layout" if op.desc.has_attr("data_layout") else "data_format")
+    for other in tracked(labels):
+        if other not in (0, axis):
+            labels = flow.hold(labels, other, f"{an(op.type)} op takes them for places of an image")
+    return labels
+
+
+def _images(flow: Flow, op: GraphOp) -> None:
+    labels = _within_images(flow, op)
+    flow.fix_inputs(op, f"{an(op.type)} op reads them as a setting", but=[source_of(op)])
+    flow.set(op.output_var("Out"), labels)
+    for slot in ("Mask", "Indices"):
+        flow.set(op.output_var(slot), labels)
 
 
 def _prelu(flow: Flow, op: GraphOp) -> None:
@@ -80,12 +110,14 @@ def _pad(flow: Flow, op: GraphOp) -> None:
     if source is None or result is None or labels is None:
         return
     paddings: List[int] = list(op.attr("paddings", []) or [])
-    if op.type == "pad":
-        for axis in tracked(labels):
-            before, after = paddings[2 * axis : 2 * axis + 2]
-            labels = _padded(flow, labels, axis, before, after)
-            if labels is None:
-                return
+    if op.type != "pad":
+        flow.set(result, _within_images(flow, op))
+        return
+    for axis in tracked(labels):
+        before, after = paddings[2 * axis : 2 * axis + 2]
+        labels = _padded(flow, labels, axis, before, after)
+        if labels is None:
+            return
     flow.set(result, labels)
 
 
@@ -128,6 +160,7 @@ def _nothing(flow: Flow, op: GraphOp) -> None:
 
 RULES = {
     **{name: Rule(_alone) for name in _ALONE},
+    **{name: Rule(_images) for name in _IMAGES},
     "prelu": Rule(_prelu),
     **{name: Rule(_pad) for name in ("pad", "pad2d", "pad3d")},
     "sum": Rule(_sum),

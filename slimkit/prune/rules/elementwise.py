@@ -14,6 +14,9 @@ from slimkit.prune.wording import an
 
 __all__ = ["RULES", "join", "with_parameter"]
 
+#: Ops whose second operand may not be 0 everywhere.
+_DIVIDING = ("elementwise_div", "elementwise_pow", "elementwise_mod", "elementwise_floordiv")
+
 
 def _offset(op: GraphOp, own: int, rank: int) -> int:
     """How many axes of the result lie before an operand's first."""
@@ -31,6 +34,8 @@ def _binary(flow: Flow, op: GraphOp) -> None:
     one, other, result = op.input_var("X"), op.input_var("Y"), op.output_var("Out")
     if one is None or other is None or result is None:
         return
+    if op.type in _DIVIDING:
+        flow.labels.not_zero(flow.channels(other))
     rank = max(flow.rank(one), flow.rank(other))
     stored = [flow.view(var) is not None for var in (one, other)]
     if all(stored):

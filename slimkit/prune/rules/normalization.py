@@ -120,9 +120,14 @@ def _over_axis(flow: Flow, op: GraphOp) -> None:
     source = source_of(op)
     if source is None:
         return
-    held = flow.hold(flow.channels(source), int(op.attr("axis", -1)), f"{an(op.type)} op computes over them")
+    axis = int(op.attr("dim" if op.type == "cumprod" else "axis", -1))
+    held = flow.hold(flow.channels(source), axis, f"{an(op.type)} op computes over them")
     for slot in ("Out", "Indices"):
-        flow.set(op.output_var(slot), held)
+        result = op.output_var(slot)
+        if held is not None and result is not None and flow.rank(result) != held.ndim:
+            flow.labels.fix(held, f"{an(op.type)} op gives a tensor of another rank")
+            return
+        flow.set(result, held)
 
 
 def _reduced_axes(op: GraphOp, rank: int) -> List[int]:

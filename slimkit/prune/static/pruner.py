@@ -100,7 +100,8 @@ class Pruner:
         smaller, slices = prune_channels(channels, plan)
         if only_graph and values.pruned_before(slices):
             check_shapes(declared_shapes(program), declared_shapes(smaller), values.shapes())
-        before, shapes = self._write(program, values, slices, place, lazy, only_graph)
+        zeros = {**slices, **{name: {} for name in plan.slices()}, **plan.zeros()} if lazy else None
+        before, shapes = self._write(program, values, slices, place, zeros, only_graph)
         self.plan = plan
         for note in self.notes:
             warnings.warn(note, UserWarning, stacklevel=2)
@@ -129,20 +130,20 @@ class Pruner:
         values: ScopeValues,
         slices: Mapping[str, Mapping[int, np.ndarray]],
         place: Any,
-        lazy: bool,
+        zeros: Optional[Mapping[str, Mapping[int, np.ndarray]]],
         only_graph: bool,
     ) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """Changes the scope; returns values and shapes from before."""
         declared = declared_shapes(program)
-        shapes = {} if lazy else {name: list(declared[name]) for name in slices if name in declared}
+        shapes = {} if zeros is not None else {name: list(declared[name]) for name in slices if name in declared}
         if only_graph:
             return {}, shapes
         before = {name: values[name] for name in slices if name in values}
         after = {}
         for name, array in before.items():
-            if lazy:
+            if zeros is not None:
                 after[name] = array.copy()
-                for axis, indices in slices[name].items():
+                for axis, indices in zeros[name].items():
                     after[name][(slice(None),) * axis + (indices,)] = 0
             else:
                 after[name] = cut(array, slices[name])
