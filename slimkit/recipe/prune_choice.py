@@ -50,10 +50,14 @@ class Chooser:
         recipe: the config.
         problem: its network and data.
         screen: shows progress.
+
+    Attributes:
+        sizes: units of the unpruned network's groups, which limits are of; empty: those of the network at hand.
     """
 
     def __init__(self, recipe: PruneRecipe, problem: Problem, screen: Screen) -> None:
         self.recipe, self.problem, self.screen = recipe, problem, screen
+        self.sizes: Dict[str, int] = {}
 
     @property
     def file(self) -> Path:
@@ -96,7 +100,8 @@ class Chooser:
             how: Dict[str, Any] = {"round_to": settings.round_to, "floor": settings.floor, "greedy": settings.greedy}
             plan = make_plan(groups, scorer, settings.ratios, **how)
             return Choice(plan, notes=list(plan.notes))
-        limits = Limits(settings.round_to, settings.floor, settings.max_ratio, tuple(settings.skip))
+        skip = tuple(settings.skip)
+        limits = Limits(settings.round_to, settings.floor, settings.max_ratio, skip, sizes=self.sizes)
         limits.check(groups)
         found = None
         common: Dict[str, Any] = {"limits": limits, "scores": scorer, "greedy": settings.greedy}

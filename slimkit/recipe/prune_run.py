@@ -163,6 +163,7 @@ def load(run: PruneRun, evaluate: bool = True) -> None:
     screen.fact("groups", f"{len(run.groups.prunable)} can be pruned, {len(run.groups.refused)} stay whole")
     screen.fact("cost", f"{run.whole.macs() / 1e6:.2f} M multiply-accumulates, {run.whole.parameters():,} parameters")
     run.kept = {group.name: group.size for group in run.groups}
+    run.chooser.sizes = dict(run.kept)
     if evaluate:
         run.stage("float", run.tuner.evaluate(model, "evaluating the float network"), run.whole.macs())
 
