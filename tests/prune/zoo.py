@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
@@ -41,27 +41,35 @@ OCR = {
 
 @dataclass
 class Network:
-    """A model and an input for it; ``watch`` are the results, and what a last softmax or sigmoid is computed from."""
+    """A model and an input for it.
+
+    Attributes:
+        model: it.
+        feed: one batch.
+        watch: what is compared: the results, and what a last softmax or sigmoid is computed from.
+        logits: result of a last softmax or sigmoid -> what it is computed from.
+    """
 
     model: Model
     feed: Dict[str, np.ndarray]
     watch: Tuple[str, ...]
+    logits: Dict[str, str] = field(default_factory=dict)
 
     def run(self, model: Model) -> List[np.ndarray]:
         return model.run(self.feed, fetch=self.watch)
 
 
-def _watched(model: Model) -> Tuple[str, ...]:
+def _network(model: Model, feed: Dict[str, np.ndarray]) -> Network:
     makers = {name: op for op in model.program.global_block().ops for name in op.output_arg_names}
-    found = list(model.fetches)
-    for name in model.fetches:
-        op = makers.get(name)
+    logits: Dict[str, str] = {}
+    for fetch in model.fetches:
+        name, op = fetch, makers.get(fetch)
         while op is not None and op.type in ("softmax", "sigmoid", "scale", "assign"):
             name = op.input("X")[0]
             if op.type in ("softmax", "sigmoid"):
-                found.append(name)
+                logits[fetch] = name
             op = makers.get(name)
-    return tuple(dict.fromkeys(found))
+    return Network(model, feed, tuple(dict.fromkeys([*model.fetches, *logits.values()])), logits)
 
 
 def _normalize(layer: nn.Layer, _: Any, output: Any) -> Any:
@@ -138,7 +146,7 @@ def layer_network(make: Callable[[], nn.Layer], shape: Sequence[int], declared: 
     warm = rng.randn(max(8, shape[0]), *shape[1:]).astype("float32")
     net = enliven(make(), [paddle.to_tensor(warm)])
     model = Model.from_layer(net, [InputSpec(list(declared) or [-1, *shape[1:]], "float32", "x")])
-    return Network(model, {"x": warm[: shape[0]]}, _watched(model))
+    return _network(model, {"x": warm[: shape[0]]})
 
 
 def classifier(name: str, side: int = 0) -> Network:
@@ -152,4 +160,4 @@ def ocr(folder: Path) -> Network:
     """One of :data:`OCR`, with its trained weights."""
     model = Model.load(folder)
     feed = np.random.RandomState(0).uniform(-1, 1, OCR[folder.name]).astype("float32")
-    return Network(model, {model.feeds[0]: feed}, _watched(model))
+    return _network(model, {model.feeds[0]: feed})
