@@ -31,8 +31,15 @@ def op_work(model: Model, ops: Ops, feed: Mapping[str, np.ndarray]) -> np.ndarra
     from slimkit.analysis import complexity
 
     work = np.ones(len(ops))
+    block = model.program.global_block()
+    # One sample is enough where the batch is free: it is about proportions.
+    shapes = {
+        name: (1, *feed[name].shape[1:]) if block.var(name).shape[:1] == (-1,) else feed[name].shape
+        for name in model.feeds
+        if name in feed
+    }
     try:
-        costs = complexity(model, {name: feed[name].shape for name in model.feeds}).ops
+        costs = complexity(model, shapes).ops
     except SlimkitError:
         return work  # every op the same
     for cost in costs:
