@@ -96,6 +96,8 @@ def measure_sensitivity(
         EvaluationError: the baseline is 0, or the evaluation raised or returned no finite number at one point; the
             points before it are in the file.
     """
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"workers = {workers!r}; give the number of processes, 1 or more.")
     arrays = model.params if params is None else params
     points = wanted_points(groups, ratios, parameters)
     scorer = criterion if isinstance(criterion, Scorer) else Scorer(arrays, criterion, gradients)

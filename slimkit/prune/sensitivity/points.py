@@ -160,6 +160,8 @@ class Sensitivities(Mapping[str, Mapping[float, float]]):
             ConfigError: there is none, or they are of two networks, criteria or evaluations.
             DataError: a file cannot be read.
         """
+        if isinstance(parts, (str, Path)) or not isinstance(parts, Iterable):
+            raise ConfigError(f"Give a list of files or dicts to merge, not {parts!r} by itself.")
         merged: Optional[Sensitivities] = None
         for number, part in enumerate(parts, 1):
             found = part if isinstance(part, Sensitivities) else cls._read(part)

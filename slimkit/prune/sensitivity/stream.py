@@ -15,7 +15,7 @@ from typing import Any, Dict, Generator, Iterator, List, Mapping, Optional, Sequ
 
 import numpy as np
 
-from slimkit.errors import DataError, EvaluationError, ModelError
+from slimkit.errors import DataError, EvaluationError, ModelError, SlimkitError
 from slimkit.ir.model import Model
 from slimkit.ir.params import Params, shared_scope
 from slimkit.prune.groups import Groups
@@ -245,7 +245,16 @@ class Stream:
             self._pieces.clear()
 
     def _batches(self, start: int) -> Iterator[Tuple[Mapping[str, np.ndarray], Any]]:
-        for pair in islice(iter(self._evaluation.batches), start, None):
+        source = islice(iter(self._evaluation.batches), start, None)
+        while True:
+            try:
+                pair = next(source, None)
+            except SlimkitError:
+                raise
+            except Exception as error:
+                raise failed(error, "while its batches were read") from error
+            if pair is None:
+                return
             if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
                 raise EvaluationError("The evaluation's batches must be pairs (feed, labels).")
             yield pair[0], pair[1]

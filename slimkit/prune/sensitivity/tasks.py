@@ -103,6 +103,7 @@ def wanted_points(groups: Groups, ratios: Ratios, parameters: Optional[Sequence[
     Raises:
         ConfigError: a parameter that cannot be pruned, or a ratio outside of (0, 1).
     """
+    parameters = [parameters] if isinstance(parameters, str) else parameters
     if isinstance(ratios, Mapping):
         names = list(ratios) if parameters is None else list(parameters)
         missing = next((name for name in names if name not in ratios), None)
@@ -115,6 +116,8 @@ def wanted_points(groups: Groups, ratios: Ratios, parameters: Optional[Sequence[
         found = dict.fromkeys(names, common)
     for name in found:
         groups.of(name)
+    if not found and parameters is not None:
+        raise ConfigError("parameters is empty; name some, or give None for one of each group that can be pruned.")
     if not found:
         raise ConfigError("No parameter of this network can be pruned; print(groups) tells the reasons.")
     return found

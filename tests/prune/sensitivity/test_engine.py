@@ -235,6 +235,19 @@ def test_bad_input_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+class Torn(List[Any]):
+    """The second batch cannot be read."""
+
+    def __iter__(self) -> Any:
+        yield nets.batches()[0]
+        raise OSError("disk gone")
+
+
+def test_batches_that_cannot_be_read(model: Any, groups: Any) -> None:
+    with pytest.raises(EvaluationError, match="failed while its batches were read: OSError: disk gone;"):
+        measure_sensitivity(model, groups, StreamingEvaluation(Torn(), Sum), [0.5])
+
+
 def test_batches_that_can_be_read_once() -> None:
     with pytest.raises(ConfigError, match="are a generator, which gives them once"):
         StreamingEvaluation((batch for batch in nets.batches()), Sum)
