@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from paddle.base import core
+from paddle.base.framework import Program
 
-from slimkit.errors import ModelError
+from slimkit.errors import ConfigError, ModelError, suggestion
 from slimkit.ir.graph import Graph
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
@@ -55,9 +56,23 @@ def find_groups(
 
 
 def _program_of(model: Any, fetches: Optional[Sequence[str]]) -> Tuple[Any, Optional[Sequence[str]]]:
-    if isinstance(model, Model):
-        return model.program, model.fetches if fetches is None else fetches
-    return model, fetches
+    program, results = (model.program, model.fetches) if isinstance(model, Model) else (model, None)
+    if fetches is not None and isinstance(program, Program):
+        fetches = [fetches] if isinstance(fetches, str) else fetches
+        names = program.global_block().vars
+        unknown = next((name for name in fetches if name not in names), None)
+        if unknown is not None:
+            raise ConfigError(f"fetches: the network has no tensor '{unknown}'{suggestion(str(unknown), names)}")
+    return program, results if fetches is None else fetches
+
+
+def _checked(model: Any, plan: Any) -> None:
+    if not isinstance(model, Model) or not isinstance(plan, Plan):
+        raise ConfigError(
+            "A slimkit.Model and a slimkit.prune.Plan of its groups are needed, not "
+            f"{type(model).__name__} and {type(plan).__name__}; for a Layer take slimkit.dygraph's pruners, for a "
+            "program slimkit.prune.Pruner."
+        )
 
 
 def prune_model(model: Model, plan: Plan) -> Model:
@@ -73,6 +88,7 @@ def prune_model(model: Model, plan: Plan) -> Model:
     Raises:
         ModelError: the plan is of another network.
     """
+    _checked(model, plan)
     program, slices = prune_program(model.program, plan, model.fetches)
     params = model.params
     smaller = pruned_arrays(params, slices)
@@ -189,13 +205,17 @@ def pruned_arrays(
             continue
         array = params[name]
         for axis, indices in axes.items():
-            if indices.size and indices[-1] >= array.shape[axis]:
-                raise ModelError(
-                    f"'{name}' of shape {list(array.shape)} has no index {int(indices[-1])} on axis {axis}; it was "
-                    "pruned already, so make a new plan."
-                )
+            _check_length(name, array, axis, indices)
         found[name] = cut(array, axes)
     return found
+
+
+def _check_length(name: str, array: np.ndarray, axis: int, indices: np.ndarray) -> None:
+    if indices.size and (axis >= array.ndim or indices[-1] >= array.shape[axis]):
+        raise ModelError(
+            f"'{name}' of shape {list(array.shape)} has no index {int(indices[-1])} on axis {axis}; it was "
+            "pruned already, or is of another network, so make a new plan."
+        )
 
 
 def mask_arrays(params: Mapping[str, np.ndarray], plan: Plan) -> Dict[str, np.ndarray]:
@@ -215,16 +235,26 @@ def mask_arrays(params: Mapping[str, np.ndarray], plan: Plan) -> Dict[str, np.nd
         if name in params:
             array = np.array(params[name])
             for axis, indices in axes.items():
+                _check_length(name, array, axis, indices)
                 array[(slice(None),) * axis + (indices,)] = 0
             found[name] = array
     return found
 
 
 def masked_model(model: Model, plan: Plan) -> Model:
-    """A copy of a network with zeros wherever a plan's channels would go."""
+    """A copy of a network with zeros wherever a plan's channels would go.
+
+    Raises:
+        ModelError: the plan is of another network.
+    """
+    _checked(model, plan)
+    missing = next((name for name in plan.slices() if name not in model.params), None)
+    if missing is not None:
+        raise ModelError(
+            f"The plan removes channels of '{missing}', which this network does not have; make the plan from the "
+            "groups of this network."
+        )
     masked = model.clone(copy_params=True)
     for name, array in mask_arrays(model.params, plan).items():
         masked.params[name] = array
     return masked
-
-

@@ -114,6 +114,8 @@ class Scorer:
         reduce: str = "sum",
     ) -> None:
         self.criterion = criterion_named(criterion)
+        if not hasattr(params, "__getitem__"):
+            raise ConfigError(f"params is {type(params).__name__}, not {{name: array}}; pass model.params.")
         self.params = params
         self.gradients = gradients
         self._roles = _OVER[_choice("over", over, _OVER)]

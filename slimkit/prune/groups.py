@@ -136,9 +136,9 @@ class Groups:
         Raises:
             ConfigError: there is none.
         """
-        if name not in self._by_name:
-            raise ConfigError(f"There is no group '{name}'{suggestion(name, self._by_name)}")
-        return self._by_name[name]
+        if str(name) not in self._by_name:
+            raise ConfigError(f"There is no group '{name}'{suggestion(str(name), self._by_name)}")
+        return self._by_name[str(name)]
 
     @property
     def divisors(self) -> Set[str]:
@@ -159,11 +159,11 @@ class Groups:
         Raises:
             ConfigError: the parameter is unknown or has no filters, or its group cannot be pruned.
         """
-        group = self._by_parameter.get(parameter)
+        group = self._by_parameter.get(str(parameter))
         if group is None:
             raise ConfigError(
                 f"'{parameter}' is no parameter with filters in this network"
-                f"{suggestion(parameter, self._by_parameter)} Those that can be pruned are listed by "
+                f"{suggestion(str(parameter), self._by_parameter)} Those that can be pruned are listed by "
                 "print(slimkit.prune.find_groups(model))."
             )
         if group.refused is not None:

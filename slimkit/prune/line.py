@@ -45,6 +45,9 @@ class Target:
             raise ConfigError(f"'{self.unit}' is no target; a target is of {', '.join(TARGET_UNITS)}{meant}")
         if (self.removed is None) == (self.limit is None):
             raise ConfigError(f"The target of {self.unit} needs either the fraction removed or the limit; give one.")
+        for value in (self.removed, self.limit):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
+                raise ConfigError(f"The target of {self.unit} is given as {value!r}; give a number.")
         if self.removed is not None and not 0 < self.removed < 1:
             raise ConfigError(
                 f"The target removes {self.removed!r} of the {self.unit}; it is a fraction above 0 and below 1."

@@ -34,11 +34,22 @@ class Plan:
         self.groups = groups
         self.notes: List[str] = list(notes)
         self.removed: Dict[str, np.ndarray] = {}
-        for name, units in removed.items():
+        if not isinstance(groups, Groups) or not isinstance(removed, Mapping):
+            raise ConfigError(
+                "A plan needs the groups of a network and {name of a group: units that go}; find the groups with "
+                "slimkit.prune.find_groups(model)."
+            )
+        for name, given in removed.items():
             group = groups[name]
-            units = np.unique(np.asarray(units, np.int64))
+            units = np.unique(np.asarray(given))
             if not units.size:
                 continue
+            if units.dtype.kind not in "iu":
+                raise ConfigError(
+                    f"The units of '{name}' that go are given as {units.dtype}; give whole numbers from 0 to "
+                    f"{group.size - 1} (of a mask: numpy.flatnonzero(mask))."
+                )
+            units = units.astype(np.int64)
             _check(group, units)
             self.removed[name] = units
 
@@ -105,17 +116,21 @@ class Plan:
         Raises:
             ConfigError: it is none, or of another network.
         """
-        if not isinstance(values, Mapping) or values.get("format") != _FORMAT or "groups" not in values:
+        known = isinstance(values, Mapping) and values.get("format") == _FORMAT
+        held = values.get("groups") if known else None
+        if not isinstance(held, Mapping) or not all(
+            isinstance(each, Mapping) and {"size", "removed"} <= set(each) for each in held.values()
+        ):
             raise ConfigError(f"This is no pruning plan of format {_FORMAT}; give what Plan.to_dict() wrote.")
         removed = {}
-        for name, held in values["groups"].items():
+        for name, each in held.items():
             group = groups[name]
-            if held["size"] != group.size:
+            if each["size"] != group.size:
                 raise ConfigError(
-                    f"The plan is for a network where '{name}' has {held['size']} units, here it has {group.size}; "
+                    f"The plan is for a network where '{name}' has {each['size']} units, here it has {group.size}; "
                     "apply it to the network it was made for, before that is pruned."
                 )
-            removed[name] = np.asarray(held["removed"], np.int64)
+            removed[name] = np.asarray(each["removed"])
         return cls(groups, removed)
 
 
@@ -191,6 +206,11 @@ def make_plan(
             "serve; pass scores=None and params=model.params, or a Scorer."
         )
     check_rounding(round_to, floor)
+    if not isinstance(groups, Groups) or not isinstance(ratios, Mapping):
+        raise ConfigError(
+            "make_plan needs the groups of a network, such as of slimkit.prune.find_groups(model), and ratios as "
+            f"{{parameter: ratio}}, not {type(groups).__name__} and {type(ratios).__name__}."
+        )
     wanted = group_ratios(groups, ratios, conflict)
     removed: Dict[str, np.ndarray] = {}
     notes = []
@@ -254,7 +274,10 @@ def _scores_of(
         return scores(group, gone)
     if group.name not in scores:
         raise ConfigError(f"There are no scores of the group '{group.name}', which is to be pruned; score it too.")
-    found = np.asarray(scores[group.name], np.float64)
+    try:
+        found = np.asarray(scores[group.name], np.float64)
+    except (TypeError, ValueError):
+        found = np.full(0, np.nan)
     if found.shape != (group.size,) or np.isnan(found).any():
         raise ConfigError(
             f"The scores of '{group.name}' must be {group.size} numbers, one a unit and none NaN; they have shape "

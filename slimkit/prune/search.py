@@ -46,6 +46,10 @@ class Limits:
     skip: Tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.skip, str):
+            object.__setattr__(self, "skip", (self.skip,))
+
     def check(self, groups: Groups) -> None:
         """Refuses limits that are none.
 

@@ -65,6 +65,11 @@ class Pruner:
         *,
         check: bool = True,
     ) -> None:
+        if not isinstance(model, nn.Layer):
+            raise ConfigError(
+                f"The pruner of layers needs a paddle.nn.Layer, not {type(model).__name__}; for programs take "
+                "slimkit.prune.Pruner, for a slimkit.Model slimkit.prune.prune_model."
+            )
         if prune_type not in _RANKS:
             raise ConfigError(f"prune_type = {prune_type!r} is none of conv, fc{suggestion(str(prune_type), _RANKS)}")
         self.model, self.inputs, self.opt = model, inputs, opt

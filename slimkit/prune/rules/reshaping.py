@@ -93,7 +93,7 @@ def _reshape(flow: Flow, op: GraphOp) -> None:
     view = flow.view(source)
     if view is not None:
         axes = _view_axes(view, source.shape, result.shape)
-        if axes is not None:
+        if axes is not None and not (flow.shapes_stay and _names_sizes(op, axes)):
             flow.set_view(result, View(view.parameter, axes))
         return
     labels = flow.channels(source)
@@ -106,6 +106,12 @@ def _reshape(flow: Flow, op: GraphOp) -> None:
     if op.type.startswith("reshape") and (flow.shapes_stay or _by_constant(op, new)):
         new = _as_written(flow, op, new)
     flow.set(result, new)
+
+
+def _names_sizes(op: GraphOp, axes: Sequence[Optional[int]]) -> bool:
+    """Whether a reshape has the length of one of these axes of a parameter as a constant in it."""
+    shape = list(op.attr("shape", []) or []) if op.type.startswith("reshape") else []
+    return any(axis is not None and size > 0 for axis, size in zip(axes, shape))
 
 
 def _shape_tensors(op: GraphOp) -> List[GraphVar]:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence, U
 import numpy as np
 import paddle
 
-from slimkit.errors import ConfigError
+from slimkit.errors import ConfigError, DataError
 from slimkit.ir.guards import legacy_ir
 from slimkit.numerics.curves import ratio_at_loss
 from slimkit.prune.apply import find_groups
@@ -106,6 +106,8 @@ def load_sensitivities(sensitivities_file: Union[str, Path, None]) -> Losses:
     Raises:
         DataError: there is no such file, or it is damaged.
     """
+    if sensitivities_file is not None and not isinstance(sensitivities_file, (str, Path)):
+        raise DataError(f"sensitivities_file is {sensitivities_file!r}; give the path of a file, or None.")
     return {} if sensitivities_file is None else Sensitivities.load(sensitivities_file).as_dict()
 
 
@@ -146,6 +148,13 @@ def get_ratios_by_loss(sensitivities: Mapping[str, Mapping[float, float]], loss:
         raise ConfigError(f"loss is {loss!r}; it is a fraction of the baseline, such as 0.01 for one percent.")
     if not isinstance(sensitivities, Mapping) or not all(isinstance(p, Mapping) for p in sensitivities.values()):
         raise ConfigError("sensitivities must be {parameter: {ratio: loss}}, such as load_sensitivities returns.")
+    for name, points in sensitivities.items():
+        for ratio, value in points.items():
+            if not all(isinstance(n, (int, float, np.number)) and math.isfinite(n) for n in (ratio, value)):
+                raise ConfigError(
+                    f"The sensitivity of '{name}' at the ratio {ratio!r} is {value!r}; both must be finite numbers, so "
+                    "measure it again."
+                )
     empty = [name for name, points in sensitivities.items() if not points]
     if empty:
         warnings.warn(
