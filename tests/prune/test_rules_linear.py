@@ -7,11 +7,12 @@ import paddle
 import pytest
 from paddle import nn
 from paddle.nn import functional as F
+from plans import check_shapes
 from rule_cases import Case, compare, conv
 from small_programs import Net, random
 from zoo import Network
 
-from slimkit.prune import Plan, find_groups
+from slimkit.prune import Plan, find_groups, prune_model
 
 X = (3, 6, 6)
 CHAIN = "a.weight[0] a.bias[0] out.weight[1]"
@@ -165,6 +166,13 @@ def test_vision_transformer():
     reason = case.reason("patch.weight")
     assert "the layer_norm of" in reason and "takes its mean over them" in reason and "layer_norm=True" in reason
 
+    allowed = find_groups(case.model, layer_norm=True)
+    width = next(group for group in allowed.prunable if group.size == 24)
+    assert {case.names["token"], case.names["position"]} <= {member.parameter for member in width.members}
+    pruned = prune_model(case.model, Plan(allowed, {width.name: np.arange(0, 24, 3)}))
+    check_shapes(case.network, pruned)
+    assert pruned.params[case.names["token"]].shape == (1, 1, 16)
+
 
 def test_paddles_transformer():
     """``nn.TransformerEncoder`` and its projections of their own for queries, keys and values."""
@@ -249,7 +257,7 @@ def test_maxout():
         lambda n, y: paddle.roll(y, 1, 2),
         lambda n, y: paddle.index_select(y, paddle.to_tensor([2, 0]), 2),
         lambda n, y: paddle.gather(y, paddle.to_tensor([1, 0]), axis=0),
-        lambda n, y: F.grid_sample(y, F.affine_grid(paddle.to_tensor([[[1.0, 0.1, 0], [0, 0.8, 0]]] * 2), [2, 1, 4, 4])),
+        lambda n, y: F.grid_sample(y, F.affine_grid(paddle.to_tensor([[[1, 0.1, 0], [0, 0.8, 0]]] * 2), [2, 1, 4, 4])),
     ],
     ids=range(12),
 )  # fmt: skip
