@@ -126,7 +126,10 @@ class LineSearch:
 
     def plan(self, position: int) -> Plan:
         """The plan of the first so many steps."""
-        steps = self.steps(position)
+        return self.plan_of(self.steps(position))
+
+    def plan_of(self, steps: Mapping[str, int]) -> Plan:
+        """The plan of a step for each group."""
         removed: Dict[str, np.ndarray] = {}
         for name, step in steps.items():
             legal = self.legals[name]
@@ -142,9 +145,24 @@ class LineSearch:
             found[self.names[place]] = step
         return found
 
-    def ratios(self, position: int) -> Dict[str, float]:
+    def ratios_of(self, steps: Mapping[str, int]) -> Dict[str, float]:
         """Group name -> the fraction that goes."""
-        return {name: float(self.legals[name].ratios[step]) for name, step in self.steps(position).items()}
+        return {name: float(self.legals[name].ratios[step]) for name, step in steps.items()}
+
+    def without_surplus(self, value: Callable[[Plan], float], most: float, position: int) -> Dict[str, int]:
+        """Gives steps back that the target does not need, those of the greatest level first.
+
+        A step of a wide layer may remove far more than was missing, and with it the steps before it are too many.
+
+        Returns:
+            Group name -> step; one step less of any group would miss the target.
+        """
+        steps = self.steps(position)
+        for _, _, place, step in reversed(self.rows[:position]):
+            name = self.names[place]
+            if steps[name] == step and value(self.plan_of({**steps, name: step - 1})) <= most:
+                steps[name] = step - 1
+        return steps
 
     def level(self, position: int) -> float:
         """The level of the last step taken; 0 before the first."""

@@ -145,7 +145,10 @@ class TargetSearch:
         found = line.first(self.value, most, line.positions(whole_levels, thin))
         if found is None:
             raise ConfigError(self._beyond(levels, line, whole, most, unmeasured))
-        plan, ratios = line.plan(found), line.ratios(found)
+        steps = line.steps(found)
+        if thin is None and not whole_levels:
+            steps = line.without_surplus(self.value, most, found)
+        plan, ratios = line.plan_of(steps), line.ratios_of(steps)
         if self.greedy:
             how: Dict[str, Any] = {"round_to": self.limits.round_to, "floor": self.limits.floor}
             plan = make_plan(self.groups, self.scores, ratios, greedy=True, **how)

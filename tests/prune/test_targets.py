@@ -86,10 +86,13 @@ def test_the_lowest_line_that_reaches_the_target(points, removed, round_to, max_
         return
     line = ratios_by_sensitivity(GROUPS, points, target, COST, limits=limits, scores=Scorer(PARAMS))
     assert line.level == want and line.value <= most and line.value == COST.value(unit, line.plan)
-    full, before = _at_level(want, limits, curves), _at_level(want - 1e-12, limits, curves)
-    for name, ratio in line.ratios.items():  # at the line itself only as far as needed
-        assert (before[name] if want > 0 else 0) <= ratio <= full[name]
-        assert ratio in legal(GROUPS[name], round_to).ratios
+    full = _at_level(want, limits, curves)
+    for name, ratio in line.ratios.items():
+        steps = legal(GROUPS[name], round_to).ratios
+        assert ratio <= full[name] and ratio in steps
+        if ratio > 0:  # nothing goes that the target does not need
+            less = {**line.ratios, name: float(steps[np.flatnonzero(steps < ratio - 1e-9)[-1]])}
+            assert COST.value(unit, make_plan(GROUPS, None, less, params=PARAMS)) > most
     again = make_plan(GROUPS, Scorer(PARAMS), line.ratios, round_to=round_to)
     assert {k: v.tolist() for k, v in again.removed.items()} == {k: v.tolist() for k, v in line.plan.removed.items()}
 
