@@ -72,8 +72,8 @@ def ratios_by_sensitivity(
     """Finds the lowest loss line that meets a target.
 
     At the line itself groups whose next step has just this loss are taken in the order of their ratios, and only as far
-    as the target needs: many layers lose nothing up to some ratio, and would otherwise all go at once. Where the last step
-    removes more than was missing, steps are given back, those that lose most first, as long as the target holds.
+    as the target needs: many layers lose nothing up to some ratio, and would otherwise all go at once. Where the last
+    step removes more than was missing, steps are given back, those that lose most first, as long as the target holds.
 
     Args:
         groups: of the network.
