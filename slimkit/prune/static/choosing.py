@@ -27,7 +27,8 @@ def asked_ratios(params: Sequence[str], ratios: Sequence[float]) -> Dict[str, fl
     Raises:
         ConfigError: lists of different lengths, a name twice, or a ratio outside of [0, 1).
     """
-    if isinstance(params, str) or isinstance(ratios, (int, float)) or len(params) != len(ratios):
+    lists = all(hasattr(given, "__len__") and not isinstance(given, str) for given in (params, ratios))
+    if not lists or len(params) != len(ratios):
         count = [len(x) if hasattr(x, "__len__") and not isinstance(x, str) else "no list" for x in (params, ratios)]
         raise ConfigError(
             f"params and ratios must be lists of one length, a ratio for each parameter; their lengths are {count[0]} "

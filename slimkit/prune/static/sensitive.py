@@ -62,6 +62,12 @@ def sensitivity(
             points before it are in the file.
     """
     legacy = legacy_program(program)
+    for what, given in (
+        ("param_names", param_names),
+        ("pruned_ratios", () if pruned_ratios is None else pruned_ratios),
+    ):
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise ConfigError(f"{what} = {given!r} is no list; give a list, also of one.")
     groups = find_groups(legacy)
     names, notes = prunable_of(groups, list(param_names), legacy)
     if not names:

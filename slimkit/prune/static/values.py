@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 import numpy as np
 
-from slimkit.errors import ModelError
+from slimkit.errors import ConfigError, ModelError
 from slimkit.ir.params import Params
 from slimkit.prune.static.shapes import declared_shapes
 
@@ -25,6 +25,11 @@ class ScopeValues(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, program: Any, scope: Any) -> None:
+        if not hasattr(scope, "find_var"):
+            raise ConfigError(
+                f"scope is {type(scope).__name__}; give the paddle.static.Scope that holds the program's parameters, "
+                "such as paddle.static.global_scope()."
+            )
         self.params = Params(program, scope)
         self._declared = declared_shapes(program)
 
