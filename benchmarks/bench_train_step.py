@@ -26,8 +26,8 @@ def slimkit_cases() -> Sequence[harness.Case]:
     import paddle
 
     from slimkit.ir import legacy_ir
-    from slimkit.quant import quant_aware
     from slimkit.ir.onednn import prefer_onednn
+    from slimkit.quant import quant_aware
 
     place = paddle.CPUPlace()
 

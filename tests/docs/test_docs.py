@@ -23,7 +23,11 @@ def blocks(page: Path, language: str) -> List[str]:
 
 def _with_python() -> List[Any]:
     with_code = [(page, name) for page, name in zip(PAGES, IDS) if blocks(page, "python")]
-    return [pytest.param(page, id=name) for page, name in with_code if page.name not in ("report.md", "ptq_report.md", "prune_report.md")]
+    return [
+        pytest.param(page, id=name)
+        for page, name in with_code
+        if page.name not in ("report.md", "ptq_report.md", "prune_report.md")
+    ]
 
 
 @pytest.mark.parametrize("page", _with_python())
