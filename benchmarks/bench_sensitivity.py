@@ -142,15 +142,12 @@ def main() -> None:
     streamed = [row for row in rows if row["case"] in (WHOLE, CUT)]
     harness.add_ratios(streamed, WHOLE, "wall")
     harness.add_ratios(streamed, WHOLE)
-    for row in rows:
-        for key in ("ratio", "wall_ratio"):
-            row.setdefault(key, float("nan"))
-    points = f"Sensitivity of MobileNetV1, {LAYERS} layers x {len(RATIOS)} ratios, one worker"
-    harness.finish(points, rows, workers, options)
+    title = f"Sensitivity of MobileNetV1, {LAYERS} layers x {len(RATIOS)} ratios, one worker"
+    harness.finish(title, streamed, workers, options)
     for row in rows:
         if row["case"] == POINT:
             cpu, wall = (1000 * row[f"{clock}_median"] for clock in ("cpu", "wall"))
-            print(f"{POINT}, {row['side']}: {cpu:.2f} ms CPU, {wall:.2f} ms wall")
+            print(f"{POINT}, {row['side']} ({row['runs']} runs): {cpu:.2f} ms CPU, {wall:.2f} ms wall")
 
 
 if __name__ == "__main__":
