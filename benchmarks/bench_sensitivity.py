@@ -11,9 +11,11 @@ point, and from the cuts. Their losses must be equal, or the benchmark ends.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
 import harness
@@ -144,6 +146,9 @@ def main() -> None:
     harness.add_ratios(streamed, WHOLE)
     title = f"Sensitivity of MobileNetV1, {LAYERS} layers x {len(RATIOS)} ratios, one worker"
     harness.finish(title, streamed, workers, options)
+    if options.json:
+        result = json.loads(Path(options.json).read_text(encoding="utf-8"))
+        Path(options.json).write_text(json.dumps({**result, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     for row in rows:
         if row["case"] == POINT:
             cpu, wall = (1000 * row[f"{clock}_median"] for clock in ("cpu", "wall"))
