@@ -25,9 +25,10 @@ FEW, MANY = 2, 20
 
 #: A clone of PaddleDetection's repository; its newest code traces with non-maximum suppression.
 CLONE = os.environ.get("SLIMKIT_PADDLEDETECTION")
+LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CASES = [
     *(pytest.param(name, FEW, id=name) for name in FAST),
-    *(pytest.param(name, MANY, id=f"{name}-{MANY}", marks=pytest.mark.slow) for name in (*FAST, *SLOW)),
+    *(pytest.param(name, MANY, id=f"{name}-{MANY}", marks=LONG) for name in (*FAST, *SLOW)),
 ]
 
 
