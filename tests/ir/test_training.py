@@ -103,7 +103,7 @@ def test_errors(tmp_path):
     with pytest.raises(ModelError, match=r"'stem' has shape .*\[batch, classes\]"):
         to_training(model, output="stem")
     assert model.feeds == ["x"]
-    with pytest.raises(ModelError, match=r"'x'.*label"):
+    with pytest.raises(ModelError, match=r"'x' already.*another name for the new feed"):
         to_training(model, label="x")
     to_training(model)
     with pytest.raises(ModelError, match="label"):
