@@ -22,7 +22,7 @@ from paddle.static import InputSpec
 from slimkit.errors import ModelError
 from slimkit.ir.appended_ops import appended_ops
 
-__all__ = ["Trace", "trace"]
+__all__ = ["Trace", "mode", "trace"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
     """
     specs = _normalise(input_spec)
     root = _Root(target)
-    with _mode(root, train), _clean_forwards(root):
+    with mode(root, train), _clean_forwards(root):
         function = type(root).forward
         try:
             with paddle.pir_utils.DygraphPirGuard(), appended_ops() as appended:
@@ -118,7 +118,7 @@ def _normalise(input_spec: Sequence[Any]) -> List[Any]:
 
 
 @contextmanager
-def _mode(root: nn.Layer, train: bool) -> Iterator[None]:
+def mode(root: nn.Layer, train: bool) -> Iterator[None]:
     """Sets train or eval mode on every sublayer and restores each one's own."""
     before = [(layer, layer.training) for layer in root.sublayers(include_self=True)]
     for layer, _ in before:

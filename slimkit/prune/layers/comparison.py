@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
 from paddle import nn
 
-__all__ = ["difference", "mode", "results"]
+from slimkit.ir.tracing import mode
+
+__all__ = ["difference", "results"]
 
 _SAMPLES = 4096
 #: Sums of other lengths differ by rounding; a wrong network differs by as much as its values are large.
@@ -18,19 +19,6 @@ _TOLERANCE = 1e-3
 #: A result: its shape, and some of its numbers.
 Result = Tuple[List[int], np.ndarray]
 Results = Dict[str, List[Result]]
-
-
-@contextmanager
-def mode(layer: nn.Layer, train: bool) -> Iterator[None]:
-    """Sets train or eval mode on every sublayer and gives each its own back."""
-    before = [(part, part.training) for part in layer.sublayers(include_self=True)]
-    for part, _ in before:
-        part.training = train
-    try:
-        yield
-    finally:
-        for part, training in before:
-            part.training = training
 
 
 def results(layer: nn.Layer, arguments: Sequence[Any]) -> Results:

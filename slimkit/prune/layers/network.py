@@ -11,10 +11,10 @@ from paddle.static import InputSpec
 
 from slimkit.errors import ModelError, SlimkitError
 from slimkit.ir import Model
+from slimkit.ir.tracing import mode
 from slimkit.prune.cost import CostModel
 from slimkit.prune.groups import Groups
 from slimkit.prune.layers.arguments import example_arguments
-from slimkit.prune.layers.comparison import mode
 from slimkit.prune.layers.tensors import LayerTensors, Undo, core_layer
 from slimkit.prune.layers.trials import Trials, sentence, tried_groups
 
