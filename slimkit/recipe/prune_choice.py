@@ -148,7 +148,7 @@ class Chooser:
             if held.meta and held.meta != meta:
                 key = next(k for k in {**meta, **held.meta} if held.meta.get(k) != meta.get(k))
                 raise ConfigError(
-                    f"{file} was measured with another {key} ({held.meta.get(key)}, now {meta.get(key)}); set "
+                    f"{file} was measured with {key} {held.meta.get(key)}, this config has {meta.get(key)}; set "
                     "sensitivity.file to another file, or delete this one."
                 )
         else:
