@@ -91,16 +91,13 @@ class _Packed:
 
     def model(self) -> Model:
         import paddle
-        from paddle.base import core
 
         from slimkit.ir.guards import legacy_ir
-        from slimkit.ir.params import fill_scope
+        from slimkit.ir.params import new_scope
 
         with legacy_ir():
             program = paddle.static.Program.parse_from_string(self.program)
-        scope = core.Scope()
-        fill_scope(scope, self.arrays)
-        return Model(program, scope, self.feeds, self.fetches)
+        return Model(program, new_scope(self.arrays), self.feeds, self.fetches)
 
 
 class Server:
