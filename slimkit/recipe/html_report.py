@@ -19,7 +19,7 @@ from slimkit.recipe.html_parts import (
     skipped_groups,
 )
 from slimkit.recipe.run_report import LayerResult, RunReport, RuntimeResult
-from slimkit.recipe.svg_charts import histogram, line_chart
+from slimkit.recipe.svg_charts import histogram, training_charts
 
 __all__ = ["render", "runtime_rows", "verdict"]
 
@@ -171,19 +171,9 @@ def _charts(report: RunReport) -> List[Tuple[str, str]]:
     curves, base = report.curves, report.result("float")
     if not curves.steps:
         return []
-    ends = (0.0, float(curves.steps[-1]))
     reference = (base.top1, "float") if base and base.top1 is not None else None
     accuracy = [(e["step"], e["top1"]) for e in curves.evaluations]
-    loss, rate = list(zip(curves.steps, curves.loss)), list(zip(curves.steps, curves.rate))
-    return [
-        ("Training loss", line_chart(
-            loss, title="Training loss over steps", x_label="step", smooth=len(loss) > 60, x_range=ends)),
-        ("Top-1 of the simulated model", line_chart(
-            accuracy, title="Test accuracy over steps", x_label="step", x_range=ends, dots=True, percent=True,
-            reference=reference)),
-        ("Learning rate", line_chart(
-            rate, title="Learning rate over steps", x_label="step", css="line-b", x_range=ends)),
-    ]  # fmt: skip
+    return training_charts(curves, accuracy, "Top-1 of the simulated model", "Test accuracy over steps", reference)
 
 
 def _bits(item: LayerResult) -> str:

@@ -18,7 +18,7 @@ from slimkit.recipe.html_parts import (
 from slimkit.recipe.prune_report import PrunedGroup, PruneRunReport, Stage
 from slimkit.recipe.ptq_report import DeployedResult
 from slimkit.recipe.ptq_rows import deployed_rows, figure_name
-from slimkit.recipe.svg_charts import line_chart
+from slimkit.recipe.svg_charts import training_charts
 
 __all__ = ["render", "verdict"]
 
@@ -188,21 +188,11 @@ def _charts(report: PruneRunReport) -> List[Tuple[str, str]]:
     if not curves.steps:
         return []
     name = figure_name(report.headline)
-    ends = (0.0, float(curves.steps[-1]))
     measured = [(e["step"], e[report.headline]) for e in curves.evaluations if report.headline in e]
     pruned = report.figure("pruned")
     accuracy = [(0, pruned), *measured] if pruned is not None and pruned > 0.5 * (base or 1.0) else measured
     reference = (base, "float") if base is not None else None
-    loss, rate = list(zip(curves.steps, curves.loss)), list(zip(curves.steps, curves.rate))
-    return [
-        ("Training loss", line_chart(
-            loss, title="Training loss over steps", x_label="step", smooth=len(loss) > 60, x_range=ends)),
-        (f"{name} of the pruned network", line_chart(
-            accuracy, title=f"{name} over steps", x_label="step", x_range=ends, dots=True, percent=True,
-            reference=reference)),
-        ("Learning rate", line_chart(
-            rate, title="Learning rate over steps", x_label="step", css="line-b", x_range=ends)),
-    ]  # fmt: skip
+    return training_charts(curves, accuracy, f"{name} of the pruned network", f"{name} over steps", reference)
 
 
 def _facts(report: PruneRunReport) -> List[Tuple[str, str]]:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
-__all__ = ["histogram", "line_chart", "ticks"]
+__all__ = ["histogram", "line_chart", "ticks", "training_charts"]
 
 Points = Sequence[Tuple[float, float]]
 
@@ -177,3 +177,30 @@ def histogram(
 
 def _open(title: str, width: int, height: int) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title, quote=True)}">'
+
+
+def training_charts(
+    curves: Any, accuracy: Points, heading: str, title: str, reference: Any
+) -> List[Tuple[str, str]]:
+    """The charts of a training: its loss, a figure of merit, its learning rate.
+
+    Args:
+        curves: ``steps``, ``loss`` and ``rate`` of a report.
+        accuracy: (step, fraction) of each evaluation.
+        heading: above the chart of them.
+        title: of that chart.
+        reference: see ``line_chart``.
+
+    Returns:
+        Heading and SVG of each.
+    """
+    ends = (0.0, float(curves.steps[-1]))
+    loss, rate = list(zip(curves.steps, curves.loss)), list(zip(curves.steps, curves.rate))
+    return [
+        ("Training loss", line_chart(
+            loss, title="Training loss over steps", x_label="step", smooth=len(loss) > 60, x_range=ends)),
+        (heading, line_chart(
+            accuracy, title=title, x_label="step", x_range=ends, dots=True, percent=True, reference=reference)),
+        ("Learning rate", line_chart(
+            rate, title="Learning rate over steps", x_label="step", css="line-b", x_range=ends)),
+    ]  # fmt: skip
