@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slimkit.ir import Graph, Model, legacy_ir, to_training
     from slimkit.prune.layers import FilterPruner, FPGMFilterPruner, L1NormFilterPruner, L2NormFilterPruner
     from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable, load_quantized
+    from slimkit.quant.layers import QAT
 
 #: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
 _LAZY: Dict[str, str] = {
@@ -49,6 +50,7 @@ _LAZY: Dict[str, str] = {
     "L1NormFilterPruner": "slimkit.prune.layers",
     "L2NormFilterPruner": "slimkit.prune.layers",
     "PactConfig": "slimkit.quant",
+    "QAT": "slimkit.quant.layers",
     "QatTrainer": "slimkit.quant",
     "QuantConfig": "slimkit.quant",
     "QuantTable": "slimkit.quant",
@@ -56,6 +58,7 @@ _LAZY: Dict[str, str] = {
 }
 
 __all__ = [
+    "QAT",
     "ConfigError",
     "DataError",
     "EvaluationError",

@@ -12,8 +12,10 @@ from slimkit.dygraph.prune import (
     PruningPlan,
     UnstructuredPruner,
 )
+from slimkit.dygraph.quant import QAT
 
 __all__ = [
+    "QAT",
     "FPGMFilterPruner",
     "FilterPruner",
     "GMPUnstructuredPruner",

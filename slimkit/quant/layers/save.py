@@ -1,0 +1,87 @@
+"""A quantized dygraph network -> a file to deploy: trace in PIR, translate, take the grids out, freeze, write."""
+
+from __future__ import annotations
+
+import logging
+import zlib  # noqa: F401  (must precede paddle)
+from pathlib import Path
+from typing import Any, List, Optional, Sequence, Union
+
+import paddle
+from paddle import nn
+
+from slimkit.errors import ConfigError
+from slimkit.ir.graph import Graph
+from slimkit.ir.guards import legacy_ir
+from slimkit.ir.model import Model
+from slimkit.quant.export import export_program
+from slimkit.quant.passes.extract_table import ExtractTable
+from slimkit.quant.quantized import Quantized
+
+__all__ = ["given_spec", "layer_of", "save_quantized", "trace_quantized"]
+
+_logger = logging.getLogger("slimkit")
+
+
+def layer_of(model: Any) -> nn.Layer:
+    """The network itself, out of a ``DataParallel`` or another wrapper that holds it as ``_layers``.
+
+    Raises:
+        ConfigError: not a layer.
+    """
+    if not isinstance(model, nn.Layer):
+        raise ConfigError(f"the model is a {type(model).__name__}; give a paddle.nn.Layer.")
+    while isinstance(model, paddle.DataParallel) or isinstance(getattr(model, "_layers", None), nn.Layer):
+        model = model._layers
+    return model
+
+
+def given_spec(layer: nn.Layer, input_spec: Optional[Sequence[Any]]) -> List[Any]:
+    """The input spec: the one given, or that of a forward that ``to_static`` has wrapped.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if input_spec is not None:
+        return list(input_spec) if isinstance(input_spec, (list, tuple)) else [input_spec]
+    found = getattr(layer.forward, "_input_spec", None)
+    if found is None:
+        found = getattr(getattr(layer.forward, "_function_spec", None), "_input_spec", None)
+    if not found:
+        raise ConfigError(
+            f"{type(layer).__name__} was given no input_spec; pass input_spec=[paddle.static.InputSpec(shape=[None, 3, "
+            "224, 224], dtype='float32')], one for each argument of forward, or wrap the model by paddle.jit.to_static "
+            "with one."
+        )
+    return list(found)
+
+
+def trace_quantized(layer: nn.Layer, input_spec: Sequence[Any]) -> Quantized:
+    """Traces a network whose layers emit fake-quant ops.
+
+    Args:
+        layer: the network, in the form that is exported.
+        input_spec: one ``InputSpec`` (or a nest of them) per argument of forward.
+
+    Returns:
+        The float model and the grids that the fake-quant ops stood for.
+    """
+    model = Model.from_layer(layer, input_spec)
+    with legacy_ir():
+        graph = Graph(model.program, for_test=True)
+        table = ExtractTable(model.scope).apply(graph)
+        model.program = graph.to_program()
+    return Quantized(model, table)
+
+
+def save_quantized(quantized: Quantized, path: Union[str, Path], fmt: str) -> Path:
+    """Writes ``path.pdmodel`` and ``path.pdiparams``.
+
+    Args:
+        quantized: what to write.
+        path: prefix, ``dirname/file_prefix``.
+        fmt: ``onnx`` or ``old``.
+    """
+    written = export_program(quantized.model, quantized.table, fmt).save(path)
+    _logger.info("saved %s: %d quantized ops", written, len(quantized.table.ops))
+    return written
