@@ -74,15 +74,20 @@ class Attributes:
     def has(self, legacy: str, name: str) -> bool:
         return name in self.types(legacy)
 
+    def converted(self, legacy: str, name: str, value: Any) -> Any:
+        """Returns a value as the type that the op declares for an attribute."""
+        kind = self.types(legacy).get(name)
+        value = _plain(value)
+        return value if kind is None else _SETTERS[kind][1](value)
+
     def set(self, desc: Any, legacy: str, name: str, value: Any) -> None:
         """Sets an attribute of an OpDesc with the type its op declares."""
         kind = self.types(legacy).get(name)
-        value = _plain(value)
+        value = self.converted(legacy, name, value)
         if kind is None:
             desc._set_attr(name, value)
-            return
-        setter, convert = _SETTERS[kind]
-        getattr(desc, setter)(name, convert(value))
+        else:
+            getattr(desc, _SETTERS[kind][0])(name, value)
 
 
 def _plain(value: Any) -> Any:
