@@ -9,6 +9,7 @@ from slimkit.prune.layers import (
     L2NormFilterPruner,
     Pruner,
     PruningPlan,
+    filter_pruner,
 )
 from slimkit.prune.unstructured.dygraph import GMPUnstructuredPruner, UnstructuredPruner
 
@@ -21,4 +22,5 @@ __all__ = [
     "Pruner",
     "PruningPlan",
     "UnstructuredPruner",
+    "filter_pruner",
 ]

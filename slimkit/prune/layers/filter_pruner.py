@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from paddle import nn
@@ -14,12 +15,15 @@ from slimkit.prune.layers.pruner import Axis, Pruner
 from slimkit.prune.line import Target
 from slimkit.prune.search import Limits
 from slimkit.prune.sensitivity import Sensitivities, measure_sensitivity
+from slimkit.prune.sensitivity.tasks import RATIOS, wanted_points
 from slimkit.prune.static.sensitive import get_ratios_by_loss
 from slimkit.prune.targets import ratios_by_sensitivity
 
-__all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner"]
+__all__ = ["FILTER_DIM", "FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner"]
 
 Losses = Dict[str, Dict[float, float]]
+#: The axis of a convolution's filters; PaddleX reads it here.
+FILTER_DIM = [0]
 
 
 class FilterPruner(Pruner):
@@ -59,7 +63,9 @@ class FilterPruner(Pruner):
         Args:
             eval_func: evaluates the layer and returns its metric, more is better; without it the file's or the known
                 sensitivities are returned.
-            sen_file: every point is written to it as it comes; what it holds already is not measured again.
+            sen_file: every point is written to it as it comes; what it holds already is not measured again. A file that
+                holds all is taken as it is, whatever weights it was measured with: PaddleOCR reads it for a network
+                that gets its weights after it is pruned.
             target_vars: what to measure; None: one parameter of each group that can be pruned.
             skip_vars: what not to measure.
 
@@ -74,18 +80,33 @@ class FilterPruner(Pruner):
             if sen_file is not None:
                 self._sensitivities = Sensitivities.load(sen_file)
             return self._sensitivities.as_dict()
-        network, chooser = self.network, self._chooser()
+        network, chooser, names = self.network, self._chooser(), self._measured(target_vars, skip_vars or ())
+        known = None if sen_file is None else self._complete(sen_file, names)
+        if known is not None:
+            self._sensitivities = known
+            return known.as_dict()
         self._sensitivities = measure_sensitivity(
             self.model,
             network.groups,
             lambda model: eval_func(),
-            parameters=self._measured(target_vars, skip_vars or ()),
+            parameters=names,
             criterion=self._scorer(),
             choose=lambda name, ratio: chooser.units({name: ratio}).get(network.groups.of(name).name),
             path=sen_file,
             params=network.tensors,
         )
         return self._sensitivities.as_dict()
+
+    def _complete(self, path: str, names: Sequence[str]) -> Optional[Sensitivities]:
+        """What a file holds, if it holds every point of these parameters, by this criterion, and no stranger's."""
+        if not Path(path).exists():
+            return None
+        known, groups = Sensitivities.load(path), self.network.groups
+        points = wanted_points(groups, RATIOS, names)
+        own = {member.parameter for group in groups for member in group.members}
+        whole = all(ratio in known.get(name, {}) for name, ratios in points.items() for ratio in ratios)
+        same = known.criterion in (None, self._scorer().criterion.name) and own.issuperset(known)
+        return known if whole and same else None
 
     def _scorer(self) -> Scorer:
         """For its name; which units go is said by ``choose``."""
