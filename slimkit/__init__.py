@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from slimkit.ir import Graph, Model, legacy_ir, to_training
     from slimkit.prune.layers import FilterPruner, FPGMFilterPruner, L1NormFilterPruner, L2NormFilterPruner
     from slimkit.quant import PactConfig, QatTrainer, QuantConfig, QuantTable, load_quantized
-    from slimkit.quant.layers import QAT
+    from slimkit.quant.layers import PTQ, QAT
 
 #: Public name -> the module it comes from; a name that is a module of slimkit itself has "".
 _LAZY: Dict[str, str] = {
@@ -50,6 +50,7 @@ _LAZY: Dict[str, str] = {
     "L1NormFilterPruner": "slimkit.prune.layers",
     "L2NormFilterPruner": "slimkit.prune.layers",
     "PactConfig": "slimkit.quant",
+    "PTQ": "slimkit.quant.layers",
     "QAT": "slimkit.quant.layers",
     "QatTrainer": "slimkit.quant",
     "QuantConfig": "slimkit.quant",
@@ -58,6 +59,7 @@ _LAZY: Dict[str, str] = {
 }
 
 __all__ = [
+    "PTQ",
     "QAT",
     "ConfigError",
     "DataError",

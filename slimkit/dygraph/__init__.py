@@ -12,9 +12,10 @@ from slimkit.dygraph.prune import (
     PruningPlan,
     UnstructuredPruner,
 )
-from slimkit.dygraph.quant import QAT
+from slimkit.dygraph.quant import PTQ, QAT
 
 __all__ = [
+    "PTQ",
     "QAT",
     "FPGMFilterPruner",
     "FilterPruner",

@@ -8,7 +8,7 @@ quantized before batch norm was folded, as PaddleSlim's are.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, List, Set, Tuple
+from typing import Any, Collection, List, Set, Tuple
 
 import numpy as np
 
@@ -23,17 +23,21 @@ from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 __all__ = ["fold_on_grid"]
 
 
-def fold_on_grid(quantized: Quantized) -> Quantized:
+def fold_on_grid(quantized: Quantized, stay: Collection[str] = ()) -> Quantized:
     """A copy with batch norm and other channel-wise linear ops folded, as :class:`FoldLinear` does, and its table.
 
     What lies between a product and a tensor that is read on a grid of its own stays, as do products with an affine
     weight.
+
+    Args:
+        quantized: its weights lie on their grids.
+        stay: names of tensors behind which nothing is folded.
     """
     model = quantized.model.clone(copy_params=True)
     table = QuantTable(dict(quantized.table.params), list(quantized.table.ops), list(quantized.table.skipped))
     read = {table.params[key].tensor for op in table.ops for key in op.inputs.values()}
     affine = {op.output for op in table.ops for key in op.inputs.values() if _is_affine_weight(table.params[key])}
-    keep: Set[str] = {*model.fetches, *read, *affine}
+    keep: Set[str] = {*model.fetches, *read, *affine, *stay}
     with legacy_ir():
         graph = Graph(model.program, for_test=True)
         before = {op.outputs[0].name: _weight(op) for _, op in _products(graph)}

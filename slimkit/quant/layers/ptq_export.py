@@ -1,0 +1,128 @@
+"""A calibrated dygraph network -> float ``Model`` + ``QuantTable``.
+
+While the network is traced, its observers emit a fake-quant op with their threshold at the input of each layer. These
+ops leave the program again as grids in the table; the weights' grids are read from the traced weights.
+"""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401  (must precede paddle)
+from dataclasses import replace
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
+
+import numpy as np
+from paddle import nn
+
+from slimkit.ir.graph import Graph, GraphOp, GraphVar
+from slimkit.ir.guards import legacy_ir
+from slimkit.ir.model import Model
+from slimkit.quant.layers.ptq_observer import TRACE, Calibration
+from slimkit.quant.layers.ptq_quantizers import AbsmaxQuantizer, BaseQuantizer
+from slimkit.quant.ops import WEIGHT_OPS, weight_axis
+from slimkit.quant.passes.extract_table import ExtractTable, scope_value
+from slimkit.quant.passes.fold_on_grid import fold_on_grid
+from slimkit.quant.passes.read_observers import grid_key
+from slimkit.quant.ptq_table import weight_grid
+from slimkit.quant.quantized import Quantized
+from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
+from slimkit.quant.weights_on_grid import put_on_grids
+
+__all__ = ["traced_quantized"]
+
+#: Ops that move values or repeat them: what they give lies on the grid of what they get.
+_MOVING = frozenset("pad2d pad3d reshape2 transpose2 squeeze2 unsqueeze2 flatten_contiguous_range assign slice".split())
+
+
+class _Extract(ExtractTable):
+    """Two layers that read one tensor on different grids (a layer that is called several times) keep both."""
+
+    def _key(self, table: QuantTable, params: QuantParams) -> str:
+        return grid_key(table, params)
+
+
+def traced_quantized(layer: nn.Layer, input_spec: Sequence[Any], calibration: Calibration) -> Quantized:
+    """Traces a network in eval mode.
+
+    Args:
+        layer: the network; its observers have their thresholds.
+        input_spec: one ``InputSpec`` (or a nest of them) per argument of forward.
+        calibration: shared by the observers.
+
+    Returns:
+        The float model, batch norm folded where asked for, and its grids.
+
+    Raises:
+        ModelError: the network cannot be traced.
+    """
+    with calibration.switched(TRACE):
+        model = Model.from_layer(layer, input_spec)
+    with legacy_ir():
+        graph = Graph(model.program, for_test=True)
+        table = _Extract(model.scope).apply(graph)
+        for part in graph.all_graphs():
+            _complete(part, table, model.scope, calibration.weight)
+        model.program = graph.to_program()
+        keep = _not_folded(graph, calibration.folded)
+    used = {key for op in table.ops for key in op.inputs.values()}
+    table.params = {key: params for key, params in table.params.items() if key in used}
+    quantized = Quantized(model, table)
+    if calibration.fuse:
+        put_on_grids(model, table)  # the integers of the simulation, whatever batch norm multiplies them by
+        quantized = fold_on_grid(quantized, keep)
+    return quantized
+
+
+def _complete(graph: Graph, table: QuantTable, scope: Any, weight: BaseQuantizer) -> None:
+    """Rows of products get their weight's grid; rows of ops between a layer's input and its product go."""
+    rows: Dict[str, QuantizedOp] = {row.output: row for row in table.ops}
+    for op in graph.ops():
+        row = rows.get(op.outputs[0].name) if op.outputs else None
+        if row is None:
+            continue
+        table.ops.remove(row)
+        for product, var in _products(op):
+            key = next(iter(row.inputs.values()))
+            name = product.outputs[0].name
+            if any(other.output == name for other in table.ops):
+                continue
+            if product is not op:
+                key = grid_key(table, replace(table.params[key], tensor=var.name))
+            table.ops.append(_row(product, key, table, scope, weight))
+
+
+def _products(op: GraphOp) -> List[Any]:
+    """(product with a stored weight, the tensor it reads) behind an op that reads a layer's input."""
+    if op.type in WEIGHT_OPS:
+        activation = op.input_var(WEIGHT_OPS[op.type].activation)
+        return [(op, activation)] if activation is not None and _stored(op) is not None else []
+    out = op.output_var("Out")
+    if op.type not in _MOVING or out is None:
+        return []
+    return [found for reader in out.consumers for found in _products(reader)]
+
+
+def _stored(op: GraphOp) -> Optional[GraphVar]:
+    weight = op.input_var(WEIGHT_OPS[op.type].weight)
+    return weight if weight is not None and weight.persistable and weight.producer is None else None
+
+
+def _row(op: GraphOp, key: str, table: QuantTable, scope: Any, quantizer: BaseQuantizer) -> QuantizedOp:
+    kind, weight = WEIGHT_OPS[op.type], _stored(op)
+    value = np.asarray(scope_value(scope, weight.name), np.float32)  # type: ignore[union-attr]
+    axis = weight_axis(op.type, bool(op.attr("trans_y", False) or op.attr("transpose_Y", False)))
+    along = None if isinstance(quantizer, AbsmaxQuantizer) else axis
+    params = weight_grid(weight.name, value, quantizer.quant_bits, along)  # type: ignore[union-attr]
+    return QuantizedOp(op.type, op.outputs[0].name, {kind.activation: key, kind.weight: grid_key(table, params)})
+
+
+def _not_folded(graph: Graph, folded: Optional[FrozenSet[str]]) -> Set[str]:
+    """Results of the products whose batch norm stays."""
+    if folded is None:
+        return set()
+    found = set()
+    for part in graph.all_graphs():
+        for op in part.ops(*WEIGHT_OPS):
+            weight = op.input_var(WEIGHT_OPS[op.type].weight)
+            if op.outputs and (weight is None or weight.name not in folded):
+                found.add(op.outputs[0].name)
+    return found
