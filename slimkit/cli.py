@@ -24,6 +24,7 @@ COMMAND_MODULES: Tuple[str, ...] = (
     "slimkit.recipe.analyze_command",
     "slimkit.recipe.flops_command",
     "slimkit.recipe.prune_command",
+    "slimkit.plugins.run_command",
 )
 
 _DESCRIPTION = "Compress PaddlePaddle models and run what was exported on the runtime it is for."
@@ -36,6 +37,7 @@ examples:
   slimkit prune -c configs/resnet_prune_sensitive.yml
   slimkit inspect output/mbv3_pact/int8/model
   slimkit convert inference.json out/
+  slimkit run tools/train.py -c config.yml        a script that imports paddleslim, unchanged
 
 `slimkit COMMAND --help` explains a command. With SLIMKIT_DEBUG=1 an error shows its whole traceback.
 """
@@ -54,7 +56,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         if arguments.command in _COMMANDS:
             return _COMMANDS[arguments.command](arguments)
-        _quiet_paddle()
+        if arguments.command != "run":  # a script's screen is its own
+            _quiet_paddle()
         return arguments.run(arguments)
     except SlimkitError as error:
         if os.environ.get("SLIMKIT_DEBUG") == "1":
