@@ -66,7 +66,7 @@ def _input_of(layer: Any) -> Optional[Callable[[Any], Any]]:
 def clip_level(preprocess: nn.Layer) -> Optional[float]:
     """alpha, if a preprocess layer computes ``clip(x, -alpha, alpha)`` with the one number that is its parameter.
 
-    That is what the PACT classes of PaddleOCR and the tutorials do, each in its own ops; so the layer is asked, not read.
+    The PACT classes of PaddleOCR and of the tutorials do that, each in its own ops; so the layer is asked, not read.
     """
     parameters = preprocess.parameters()
     if len(parameters) != 1 or int(np.prod(parameters[0].shape)) != 1:

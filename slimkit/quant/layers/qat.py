@@ -152,8 +152,8 @@ class QAT:
         ]
         if unseen:
             _logger.warning(
-                "%d quantized layers never saw a batch in train mode (%s, ...); their inputs stay float: train, or load "
-                "a checkpoint of the quantized model, before saving.", len(unseen), unseen[0],
+                "%d quantized layers never saw a batch in train mode (%s, ...); their inputs stay float: train, or "
+                "load a checkpoint of the quantized model, before saving.", len(unseen), unseen[0],
             )  # fmt: skip
         if made:
             _logger.warning(
