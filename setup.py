@@ -2,8 +2,10 @@
 extra the installed Paddle (CPU or GPU) is left alone."""
 
 from pathlib import Path
+from typing import List
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION: dict = {}
@@ -11,6 +13,28 @@ exec((HERE / "slimkit" / "version.py").read_text(encoding="utf-8"), VERSION)
 
 # paddle2onnx has no wheel for CPython 3.13: there .onnx files can be run and read, but not written.
 ONNX = ["paddle2onnx>=2.1,<3; python_version < '3.13'", "onnx>=1.16.1", "onnxruntime>=1.18"]
+
+# Beside the package in site-packages: with SLIMKIT_AS_PADDLESLIM=1 a Python process takes paddleslim for slimkit.
+# Without the variable it costs a look into the environment. (Of an editable install it is no part: see docs/paddleslim.md.)
+PTH = "slimkit_as_paddleslim.pth"
+START = (
+    "import os; os.environ.get('SLIMKIT_AS_PADDLESLIM') == '1'"
+    " and __import__('slimkit.plugins.startup', fromlist=['install']).install()\n"
+)
+
+
+class BuildWithPth(build_py):
+    """Builds the package and the file that Python runs at its start."""
+
+    def run(self) -> None:
+        super().run()
+        if not getattr(self, "editable_mode", False):
+            Path(self.build_lib, PTH).write_text(START, encoding="utf-8")
+
+    def get_outputs(self, include_bytecode: bool = True) -> List[str]:
+        outputs = super().get_outputs(include_bytecode)
+        return outputs if getattr(self, "editable_mode", False) else [*outputs, str(Path(self.build_lib, PTH))]
+
 
 setup(
     name="slimkit",
@@ -23,6 +47,7 @@ setup(
     packages=find_packages(include=["slimkit", "slimkit.*"]),
     package_data={"slimkit": ["py.typed"], "slimkit.recipe": ["templates/*", "assets/*"]},
     include_package_data=False,
+    cmdclass={"build_py": BuildWithPth},
     zip_safe=False,
     python_requires=">=3.9,<3.14",
     install_requires=[

@@ -83,7 +83,8 @@ class WorkerSession:
         self._folder = tempfile.TemporaryDirectory(prefix="slimkit-")
         self.folder = Path(self._folder.name)
         self._log = self.folder / "native.log"
-        variables = {k: v for k, v in os.environ.items() if not k.startswith("GLOG_")}
+        # Under `slimkit run` a worker is no process of the user's script: it needs no paddleslim, and Paddle as it is.
+        variables = {k: v for k, v in os.environ.items() if not k.startswith(("GLOG_", "SLIMKIT_AS_"))}
         variables.update({name: str(threads) for name in THREAD_VARIABLES})
         variables.update(environment or {})
         command = [python or sys.executable]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -49,8 +48,11 @@ class AliasModule(ModuleType):
         return sorted({*self.__dict__, *_known(self.__name__)})
 
 
-class AliasFinder(MetaPathFinder, Loader):
-    """Finds ``paddleslim`` and what is below it, whatever of that name is installed."""
+class AliasFinder:
+    """Finds and loads ``paddleslim`` and what is below it, whatever of that name is installed.
+
+    (Without importlib.abc's base classes, whose import would double the cost of a process's start.)
+    """
 
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
@@ -66,7 +68,7 @@ class AliasFinder(MetaPathFinder, Loader):
             parent, _, name = fullname.rpartition(".")
             row = MODULES.get(parent, {}).get(name)
             raise MissingModuleError(sentence(parent, name, row, _known(parent)), name=fullname)
-        spec = ModuleSpec(fullname, self, is_package=True)
+        spec = ModuleSpec(fullname, self, is_package=True)  # type: ignore[arg-type]
         if fullname == ALIAS:
             import slimkit
 
@@ -92,7 +94,7 @@ def install() -> None:
     if _finder is not None:
         return
     _finder = AliasFinder()
-    sys.meta_path.insert(0, _finder)
+    sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
     _before.update(_remove_modules())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
@@ -16,7 +15,7 @@ Undo = Callable[[], None]
 Action = Callable[[ModuleType], Optional[Undo]]
 
 
-class ImportHooks(MetaPathFinder):
+class ImportHooks:
     """Runs actions after the modules they wait for; costs a look into a dict for every other import.
 
     An action that fails is a warning, not the end of the import: the module works as it would without slimkit.

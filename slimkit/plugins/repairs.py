@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 from slimkit.plugins.hooks import Action, Undo
 
@@ -22,8 +21,7 @@ PROJECTS: Tuple[str, ...] = ("paddleocr", "paddledetection", "paddleclas")
 _ABSENT = object()
 
 
-@dataclass(frozen=True)
-class Repair:
+class Repair(NamedTuple):
     """One repair.
 
     Attributes:

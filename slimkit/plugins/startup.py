@@ -35,7 +35,7 @@ def install() -> None:
     if _hooks is not None:
         return
     _hooks = ImportHooks()
-    sys.meta_path.insert(0, _hooks)
+    sys.meta_path.insert(0, _hooks)  # type: ignore[arg-type]
     alias.install()
     for repair in all_repairs():
         _hooks.after(repair.module, repair.apply)
