@@ -8,6 +8,7 @@ SLIMKIT_PPCLS gives. Ratios are CPU time against the float step of the same side
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any, Callable, Optional, Sequence
@@ -40,7 +41,7 @@ def network(name: str) -> Any:
     sys.path.insert(0, os.environ["SLIMKIT_PPCLS"])
     from ppcls.utils.logger import init_logger
 
-    init_logger()
+    init_logger(log_level=logging.ERROR)  # it writes to stdout, which is the harness's
     from ppcls.arch.backbone.legendary_models.mobilenet_v3 import MobileNetV3_large_x1_0
 
     return MobileNetV3_large_x1_0(class_num=mobilenet.CLASSES)

@@ -23,6 +23,7 @@ from slimkit.quant.layers.fake_quant import (
     FakeQuantRangeAbsMax,
 )
 from slimkit.quant.layers.pact import PACT, pact_quantize
+from slimkit.quant.layers.users_pact import clip_and_quantize, is_clip
 
 __all__ = [
     "QUANTIZED",
@@ -122,6 +123,9 @@ class _QuantizedBase(nn.Layer):
         if type(preprocess) is PACT and isinstance(quantizer, FakeQuantMovingAverageAbsMax):
             return pact_quantize(x, preprocess, quantizer)
         if preprocess is not None:
+            in_training = type(quantizer) is FakeQuantMovingAverageAbsMax and quantizer.training
+            if in_training and paddle.in_dynamic_mode() and is_clip(preprocess, x):
+                return clip_and_quantize(x, preprocess, quantizer)
             x = preprocess(x)
         return quantizer(x)
 
