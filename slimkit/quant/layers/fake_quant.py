@@ -39,7 +39,14 @@ def assign(value: Any, buffer: Any) -> None:
         _C_ops.assign_out_(value.detach(), buffer)
 
 
-class _OwnScale(nn.Layer):
+class Float32State(nn.Layer):
+    """A layer whose state stays float32 when its network is cast: the quantizing kernels know no other type."""
+
+    def _apply(self, func: Any, device: Any, dtype: Any, *more: Any, **named: Any) -> None:
+        super()._apply(func, device, None, *more, **named)
+
+
+class _OwnScale(Float32State):
     """A quantizer whose range is the tensor's own, of this very run.
 
     Args:
@@ -85,7 +92,7 @@ class FakeQuantChannelWiseAbsMax(_OwnScale):
         return out
 
 
-class FakeQuantMovingAverageAbsMax(nn.Layer):
+class FakeQuantMovingAverageAbsMax(Float32State):
     """V_t = (1-k) V + k V_(t-1) of max|x|, kept as accum/state; fixed in eval mode.
 
     State: ``_scale``, ``_state``, ``_accum``, each of shape [1]. Until a batch was seen in train mode, eval mode lets
@@ -127,13 +134,13 @@ class FakeQuantMovingAverageAbsMax(nn.Layer):
         op = _C_ops.fake_quantize_dequantize_moving_average_abs_max
         if not paddle.in_dynamic_mode():  # a training program is being traced: its op writes the state in place
             op = _C_ops.fake_quantize_dequantize_moving_average_abs_max_
-            return op(x, self._scale, self._accum, self._state, self._moving_rate, self._quant_bits, False, ROUND_TYPE)[
-                0
-            ]
-        self.start()
+        else:
+            self.start()
         out, scale, state, accum = op(
             x, self._scale, self._accum, self._state, self._moving_rate, self._quant_bits, False, ROUND_TYPE
         )
+        if not paddle.in_dynamic_mode():
+            return out
         for value, buffer in ((scale, self._scale), (state, self._state), (accum, self._accum)):
             assign(value, buffer)
         return out

@@ -16,7 +16,7 @@ from paddle.autograd import PyLayer
 
 from slimkit.numerics.histogram import AbsHistogram
 from slimkit.numerics.thresholds import mse_threshold
-from slimkit.quant.layers.fake_quant import FakeQuantMovingAverageAbsMax, assign, fixed_scale
+from slimkit.quant.layers.fake_quant import FakeQuantMovingAverageAbsMax, Float32State, assign, fixed_scale
 
 __all__ = ["PACT", "pact_quantize"]
 
@@ -26,7 +26,7 @@ SMALLEST_ALPHA = 1e-3
 L2 = 1e-4
 
 
-class PACT(nn.Layer):
+class PACT(Float32State):
     """``clip(x, -alpha, alpha)`` with a trainable alpha of shape [1].
 
     Used as a preprocess class it computes just that; the built-in PACT of ``QAT`` reads its alpha and computes clipping

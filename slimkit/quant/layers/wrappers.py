@@ -169,7 +169,8 @@ class QuantizedLayer(nn.Layer):
     def __init__(self, layer: _QuantizedBase) -> None:
         super().__init__()
         self._layer = layer
-        self.training = layer.training
+        for part in self.sublayers(include_self=True):  # new layers start in train mode, the network may be in eval
+            part.training = layer.training
 
     @paddle.jit.not_to_static
     def forward(self, *inputs: Any, **named: Any) -> Any:
