@@ -63,9 +63,12 @@ def find_files(
 
 def _existing(folder: Path, name: str, kind: str) -> Path:
     suffixes = MODEL_SUFFIXES if kind == "model" else (".pdiparams",)
-    for candidate in (folder / name, *(folder / f"{name}{suffix}" for suffix in suffixes)):
-        if candidate.is_file():
-            return candidate
+    names = [name, *(f"{name}{suffix}" for suffix in suffixes)]
+    if kind == "model" and name.endswith(".pdmodel"):  # Paddle 3 writes .json where scripts of Paddle 2 say .pdmodel
+        names.append(f"{name[: -len('.pdmodel')]}.json")
+    for candidate in names:
+        if (folder / candidate).is_file():
+            return folder / candidate
     raise ModelError(f"there is no {kind} file {name} in {folder}; it holds {_listing(folder)}.")
 
 

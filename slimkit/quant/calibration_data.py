@@ -1,12 +1,14 @@
 """PaddleSlim's three kinds of calibration data as one iterable of feeds.
 
-``sample_generator`` yields samples, ``batch_generator`` batches, both are functions that return an iterator;
+``sample_generator`` yields samples, ``batch_generator`` batches, both are functions that return an iterator; samples
+that have a batch dimension already (PaddleOCR's and PaddleClas's scripts yield such) are put together along it.
 ``data_loader`` is a ``paddle.io.DataLoader`` or anything that can be iterated over. An item is one array, a list or
 tuple in the order of the model's inputs (what follows them, such as labels, is left out), or a dict by input name.
 """
 
 from __future__ import annotations
 
+import warnings
 from itertools import islice
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
@@ -23,7 +25,7 @@ class CalibrationFeeds:
 
     Args:
         model: whose inputs are fed; arrays get their dtypes.
-        sample_generator, batch_generator, data_loader: exactly one of them.
+        sample_generator, batch_generator, data_loader: one of them; beside a ``data_loader`` the others are not read.
         batch_size: samples put together in one batch of a ``sample_generator``.
         batch_nums: how many batches to take; None: all.
 
@@ -46,6 +48,9 @@ class CalibrationFeeds:
             "data_loader": data_loader,
         }
         given = [name for name, source in sources.items() if source is not None]
+        if len(given) > 1 and data_loader is not None:  # as PaddleSlim 2.6, whose own scripts give two
+            warnings.warn(f"{given[0]} is not read: the calibration data comes from data_loader.", stacklevel=3)
+            given = ["data_loader"]
         if len(given) != 1:
             raise ConfigError(
                 f"Calibration data came from {' and '.join(given) or 'nowhere'}; give exactly one of "
@@ -59,6 +64,7 @@ class CalibrationFeeds:
         self.names = list(model.feeds)
         block = model.program.global_block()
         self.dtypes = {name: _numpy_dtype(block.var(name).dtype) for name in self.names}
+        self.ranks = {name: len(block.var(name).shape) for name in self.names}
         if not callable(self.source) and hasattr(self.source, "__next__"):
             self.source = _Remembered(self.source)
 
@@ -70,7 +76,7 @@ class CalibrationFeeds:
                 "yields items, a paddle.io.DataLoader or a list."
             )
         items = (self._named(item) for item in source)
-        batches = _batched(items, self.batch_size) if self.kind == "sample_generator" else items
+        batches = _batched(items, self.batch_size, self.ranks) if self.kind == "sample_generator" else items
         return islice(batches, self.batch_nums)
 
     def _named(self, item: Any) -> Dict[str, np.ndarray]:
@@ -116,22 +122,26 @@ class _Remembered:
             yield item
 
 
-def _batched(samples: Iterator[Dict[str, np.ndarray]], size: int) -> Iterator[Dict[str, np.ndarray]]:
+def _batched(
+    samples: Iterator[Dict[str, np.ndarray]], size: int, ranks: Mapping[str, int]
+) -> Iterator[Dict[str, np.ndarray]]:
     while True:
         taken = list(islice(samples, size))
         if not taken:
             return
-        yield {name: _stacked(name, [sample[name] for sample in taken]) for name in taken[0]}
+        yield {name: _stacked(name, [sample[name] for sample in taken], ranks[name]) for name in taken[0]}
 
 
-def _stacked(name: str, values: List[np.ndarray]) -> np.ndarray:
-    shapes = {value.shape for value in values}
+def _stacked(name: str, values: List[np.ndarray], rank: int) -> np.ndarray:
+    """One batch of an input of ``rank`` dimensions; samples may have the batch dimension already, with any size."""
+    whole = all(value.ndim == rank for value in values)
+    shapes = {value.shape[1:] if whole else value.shape for value in values}
     if len(shapes) > 1:
         raise DataError(
             f"Samples of the input {name} have the shapes {', '.join(map(str, sorted(shapes)))} in one batch; use "
             "batch_size=1 or make them of one size."
         )
-    return np.stack(values)
+    return np.concatenate(values) if whole else np.stack(values)
 
 
 def _numpy_dtype(dtype: Any) -> np.dtype:

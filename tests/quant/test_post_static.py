@@ -66,6 +66,8 @@ KINDS = {
     "samples as tuples": {"sample_generator": lambda: ((image,) for image in IMAGES), "batch_size": 4},
     "samples as arrays": {"sample_generator": lambda: iter(IMAGES), "batch_size": 4},
     "samples as dicts": {"sample_generator": lambda: ({"x": image.tolist()} for image in IMAGES), "batch_size": 4},
+    "samples that are batches": {"sample_generator": lambda: (image[None] for image in IMAGES), "batch_size": 4},
+    "samples of many images": {"sample_generator": lambda: _batches(), "batch_size": 1},
     "samples with labels": {"sample_generator": lambda: ([image, 7] for image in IMAGES), "batch_size": 5},
     "batches as lists": {"batch_generator": lambda: ([batch] for batch in _batches())},
     "batches as arrays": {"batch_generator": _batches},
@@ -92,6 +94,13 @@ def test_all_kinds_of_data(source, tmp_path, reference, kind):
     assert found.params.keys() == reference.params.keys()
     for key, params in found.params.items():
         np.testing.assert_allclose(params.scale, reference.params[key].scale, rtol=2e-3)  # a batch of 5 bins otherwise
+
+
+def test_a_data_loader_goes_before_the_others(source):
+    """PaddleSlim's own test gives a sample_generator and a data_loader."""
+    with pytest.warns(UserWarning, match="sample_generator is not read"):
+        feeds = CalibrationFeeds(Model.load(source), sample_generator=lambda: 1 / 0, data_loader=[IMAGES])
+    assert [feed["x"].shape for feed in feeds] == [IMAGES.shape]
 
 
 def test_batch_nums_and_dtypes(source):
@@ -125,6 +134,19 @@ def test_files_and_formats(source, tmp_path):
         assert 1e-4 < np.linalg.norm(error) / np.linalg.norm(whole) < 0.1
     quant_post_static(None, source, str(tmp_path / "named"), data_loader=[IMAGES], save_params_filename="__params__")
     assert sorted(p.name for p in (tmp_path / "named").iterdir()) == ["__params__", "model.pdmodel"]
+
+
+def test_scripts_of_paddle_2_find_paddle_3s_file(source, tmp_path):
+    """They say ``inference.pdmodel``; Paddle 3.3 has exported ``inference.json``."""
+    net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.Flatten(), paddle.nn.Linear(144, 2))
+    net.eval()
+    paddle.jit.save(net, str(tmp_path / "inference"), [paddle.static.InputSpec([None, 3, 8, 8], "float32", "x")])
+    assert not (tmp_path / "inference.pdmodel").exists()
+    names = {"model_filename": "inference.pdmodel", "params_filename": "inference.pdiparams"}
+    quant_post_static(
+        None, str(tmp_path), str(tmp_path / "int8"), sample_generator=lambda: (IMAGES[:1],), **names
+    )  # fmt: skip
+    assert len(load_quantized(tmp_path / "int8").table.ops) == 2
 
 
 def _table(source, out, **settings):
@@ -162,7 +184,7 @@ def test_backends(source, tmp_path):
     "settings, error, sentence",
     [
         ({}, ConfigError, r"came from nowhere; give exactly one of sample_generator, batch_generator, data_loader"),
-        ({"data_loader": [], "batch_generator": list}, ConfigError, r"batch_generator and data_loader"),
+        ({"sample_generator": list, "batch_generator": list}, ConfigError, r"sample_generator and batch_generator"),
         ({"data_loader": [IMAGES], "algo": "kll"}, ConfigError, r"algo.*kl"),
         ({"data_loader": [IMAGES], "round_type": "ada"}, ConfigError, r"round_type = 'ada'.*did you mean 'adaround'"),
         ({"data_loader": [IMAGES], "deploy_backend": "gpu"}, ConfigError, r"'gpu': allowed are None, tensorrt"),
