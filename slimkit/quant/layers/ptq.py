@@ -8,12 +8,21 @@ import zlib  # noqa: F401  (must precede paddle)
 from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 
+import paddle
 from paddle import nn
 from paddle.jit.dy2static.program_translator import StaticFunction
 
 from slimkit.errors import ConfigError, TrainingError, nearest
 from slimkit.quant.layers.ptq_export import traced_quantized
-from slimkit.quant.layers.ptq_observer import OBSERVED, OBSERVED_TYPES, SIMULATE, Calibration, observe_layer, observers
+from slimkit.quant.layers.ptq_observer import (
+    OBSERVED,
+    OBSERVED_TYPES,
+    SIMULATE,
+    Calibration,
+    InputObserver,
+    observe_layer,
+    observers,
+)
 from slimkit.quant.layers.ptq_quantizers import made_quantizer
 from slimkit.quant.layers.save import given_spec, layer_of, save_quantized
 from slimkit.quant.layers.wrapping import named_places, wrapped_layers
@@ -21,6 +30,7 @@ from slimkit.quant.quantized import Quantized
 
 __all__ = ["PTQ"]
 
+_FORWARDS = tuple(kind.forward for kind in OBSERVED)
 _NORMS = (nn.BatchNorm, nn.layer.norm._BatchNormBase)
 
 _logger = logging.getLogger("slimkit")
@@ -81,7 +91,8 @@ class PTQ:
         kind = type(target).__name__
         if observers(target) or any(True for _ in wrapped_layers(target)):
             raise ConfigError(f"{kind} is quantized already; call quantize() once, on the float model.")
-        folded = _folded(target, fuse_list) if fuse and fuse_list is not None else None
+        pairs = fuse_list if fuse else None
+        folded = _folded(target, pairs)
         layers, skipped = _layers(target)
         if not layers:
             names = ", ".join(kind.__name__ for kind in OBSERVED)
@@ -89,14 +100,15 @@ class PTQ:
             raise ConfigError(f"{kind} has no layer to quantize, which are {names}{reason}.")
         spec = _static_spec(target)
         if not inplace:
+            model = target if isinstance(model, paddle.DataParallel) else model  # which cannot be copied
             with _dynamic_forwards(model):
                 model = copy.deepcopy(model)
+            target = layer_of(model)
         _keep_dynamic(model)
-        calibration = Calibration(
-            copy.deepcopy(self.activation_quantizer), copy.deepcopy(self.weight_quantizer), bool(fuse), folded, spec
-        )
-        for path, layer in _layers(layer_of(model))[0].items():
-            observe_layer(layer, path, calibration)
+        quantizers = copy.deepcopy((self.activation_quantizer, self.weight_quantizer))
+        calibration = Calibration(*quantizers, bool(fuse), spec)
+        for path, layer in _layers(target)[0].items():
+            observe_layer(layer, InputObserver(path, calibration, folded is None or path in folded))
         _logger.info("observing %d layers, %d stay float", len(layers), len(skipped))
         return model
 
@@ -210,6 +222,8 @@ def _layers(model: nn.Layer) -> Tuple[Dict[str, nn.Layer], Dict[str, str]]:
         known.add(id(layer))
         if id(layer) in off:
             skipped[path] = "skip_quant is set"
+        elif type(layer).forward not in _FORWARDS:
+            skipped[path] = f"its class {type(layer).__name__} has a forward of its own"
         elif layer._parameters.get("weight") is None:
             skipped[path] = "its weight is computed (weight norm), not a parameter"
         else:
@@ -217,12 +231,14 @@ def _layers(model: nn.Layer) -> Tuple[Dict[str, nn.Layer], Dict[str, str]]:
     return found, skipped
 
 
-def _folded(model: nn.Layer, pairs: Sequence[Sequence[str]]) -> FrozenSet[str]:
-    """Names of the weights in front of the batch norms of a ``fuse_list``.
+def _folded(model: nn.Layer, pairs: Optional[Sequence[Sequence[str]]]) -> Optional[FrozenSet[str]]:
+    """Paths of the layers in front of the batch norms of a ``fuse_list``; None for None.
 
     Raises:
         ConfigError: a pair that is none.
     """
+    if pairs is None:
+        return None
     layers: Dict[str, Any] = {path: layer for path, _, _, layer in named_places(model)}
     found = set()
     for pair in pairs:
@@ -239,7 +255,7 @@ def _folded(model: nn.Layer, pairs: Sequence[Sequence[str]]) -> FrozenSet[str]:
                 f"fuse_list pairs '{pair[0]}' ({type(first).__name__}) with '{pair[1]}' ({type(second).__name__}); a "
                 "pair is a convolution and the batch norm behind it."
             )
-        found.add(first.weight.name)
+        found.add(str(pair[0]))
     return frozenset(found)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib  # noqa: F401  (must precede paddle)
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 from paddle import nn
@@ -16,7 +16,7 @@ from paddle import nn
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
-from slimkit.quant.layers.ptq_observer import TRACE, Calibration
+from slimkit.quant.layers.ptq_observer import TRACE, Calibration, observers
 from slimkit.quant.layers.ptq_quantizers import AbsmaxQuantizer, BaseQuantizer
 from slimkit.quant.ops import WEIGHT_OPS, weight_axis
 from slimkit.quant.passes.extract_table import ExtractTable, scope_value
@@ -62,13 +62,13 @@ def traced_quantized(layer: nn.Layer, input_spec: Sequence[Any], calibration: Ca
         for part in graph.all_graphs():
             _complete(part, table, model.scope, calibration.weight)
         model.program = graph.to_program()
-        keep = _not_folded(graph, calibration.folded)
+        stay = _not_folded(graph, layer)
     used = {key for op in table.ops for key in op.inputs.values()}
     table.params = {key: params for key, params in table.params.items() if key in used}
     quantized = Quantized(model, table)
     if calibration.fuse:
         put_on_grids(model, table)  # the integers of the simulation, whatever batch norm multiplies them by
-        quantized = fold_on_grid(quantized, keep)
+        quantized = fold_on_grid(quantized, stay)
     return quantized
 
 
@@ -115,10 +115,12 @@ def _row(op: GraphOp, key: str, table: QuantTable, scope: Any, quantizer: BaseQu
     return QuantizedOp(op.type, op.outputs[0].name, {kind.activation: key, kind.weight: grid_key(table, params)})
 
 
-def _not_folded(graph: Graph, folded: Optional[FrozenSet[str]]) -> Set[str]:
-    """Results of the products whose batch norm stays."""
-    if folded is None:
+def _not_folded(graph: Graph, layer: nn.Layer) -> Set[str]:
+    """Results of the products whose batch norm stays: all but those of a ``fuse_list``, where one was given."""
+    held: List[Any] = observers(layer)
+    if all(observer.fold for _, observer in held):
         return set()
+    folded = {layer.weight.name for layer, observer in held if observer.fold}
     found = set()
     for part in graph.all_graphs():
         for op in part.ops(*WEIGHT_OPS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib  # noqa: F401  (must precede paddle)
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 import numpy as np
 import paddle
@@ -38,7 +38,6 @@ class Calibration:
     Attributes:
         activation, weight: the quantizers.
         fuse: whether batch norms are folded when the network is saved.
-        folded: names of the weights whose batch norm is folded; None: all that can be.
         input_spec: that of a forward ``to_static`` had wrapped, or None.
         mode: ``observe``, ``simulate`` or ``trace``.
     """
@@ -46,7 +45,6 @@ class Calibration:
     activation: BaseQuantizer
     weight: BaseQuantizer
     fuse: bool = False
-    folded: Optional[FrozenSet[str]] = None
     input_spec: Optional[List[Any]] = None
     mode: str = OBSERVE
 
@@ -66,14 +64,14 @@ class InputObserver:
 
     Attributes:
         path: of the layer in the network, for messages.
-        axis: channel axis of the layer's weight.
         calibration: shared by the network's observers.
+        fold: whether a batch norm behind the layer is folded, if any is.
         histogram: of all inputs so far.
     """
 
     path: str
-    axis: int
     calibration: Calibration
+    fold: bool = True
     histogram: AbsHistogram = field(init=False)
     _scale: Any = field(default=None, init=False, repr=False)
 
@@ -134,9 +132,10 @@ class InputObserver:
         if isinstance(quantizer, AbsmaxQuantizer):
             value = _C_ops.fake_quantize_dequantize_abs_max(value, quantizer.quant_bits, ROUND_TYPE)[0]
         else:
-            value = _C_ops.fake_channel_wise_quantize_dequantize_abs_max(
-                value, quantizer.quant_bits, ROUND_TYPE, self.axis
-            )[0]
+            axis = next(axis for kind, axis in OBSERVED.items() if isinstance(layer, kind))
+            value = _C_ops.fake_channel_wise_quantize_dequantize_abs_max(value, quantizer.quant_bits, ROUND_TYPE, axis)[
+                0
+            ]
         vars(layer)["weight"] = value if kind == paddle.float32 else value.astype(kind)
 
 
@@ -145,10 +144,9 @@ def _take_weight(layer: nn.Layer, inputs: Any, outputs: Any) -> None:
     vars(layer).pop("weight", None)
 
 
-def observe_layer(layer: nn.Layer, path: str, calibration: Calibration) -> None:
+def observe_layer(layer: nn.Layer, observer: InputObserver) -> None:
     """Puts an observer on a layer, behind the hooks that it has."""
-    axis = next(axis for kind, axis in OBSERVED.items() if isinstance(layer, kind))
-    layer.register_forward_pre_hook(InputObserver(path, axis, calibration), with_kwargs=True)
+    layer.register_forward_pre_hook(observer, with_kwargs=True)
     layer.register_forward_post_hook(_take_weight)
 
 
