@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 from slimkit.plugins.hooks import Action, Undo
+from slimkit.plugins.layer_flops import count_quantized
 
 __all__ = ["REPAIRS", "Repair", "all_repairs", "together", "with_attribute"]
 
@@ -113,6 +114,12 @@ REPAIRS: Tuple[Repair, ...] = (
         "TypeError: only 0-dimensional arrays can be converted to Python scalars, from float(tensor), int(tensor) of a "
         "tensor of shape [1], and so from paddle.flops, on numpy 2.4 and later",
         "PaddlePaddle/Paddle#77010",
+    ),
+    Repair(
+        "paddle.hapi.dynamic_flops",
+        count_quantized,
+        "paddle.flops counts no quantized layer: 5 % of the float network's figure for MobileNetV3-small",
+        "the function knows the types of Paddle's own layers only",
     ),
 )
 

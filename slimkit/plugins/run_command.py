@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from slimkit.plugins.launcher import LaunchError, run_module, run_script, switch_on
+from slimkit.plugins.launcher import LaunchError, run_module, run_script, switch_on, without_own_frames
 
 __all__ = ["add_parser", "run"]
 
@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (LaunchError, SystemExit):
         raise
     except BaseException as error:
+        error.__traceback__ = without_own_frames(error.__traceback__)
         sys.excepthook(type(error), error, error.__traceback__)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
     return 0
