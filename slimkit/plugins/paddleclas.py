@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 import zlib  # noqa: F401  (before paddle)
 from types import ModuleType
 from typing import Any, Optional, Tuple
 
+from slimkit.errors import SlimkitError
 from slimkit.plugins.hooks import Undo
 from slimkit.plugins.repairs import Repair, together, with_attribute
 
@@ -56,7 +58,10 @@ def _beside_json(prefix: str) -> None:
     if os.path.exists(f"{prefix}.json") and paddle.distributed.get_rank() == 0:
         from slimkit.ir import Model
 
-        Model.load(f"{prefix}.json").save(prefix)
+        try:
+            Model.load(f"{prefix}.json").save(prefix)
+        except SlimkitError as error:
+            warnings.warn(f"slimkit: beside {prefix}.json no .pdmodel was written: {error}", stacklevel=3)
 
 
 REPAIRS: Tuple[Repair, ...] = (
