@@ -6,8 +6,6 @@ from typing import Iterator
 
 import pytest
 
-
-
 __all__ = ["under_the_alias"]
 
 

@@ -115,9 +115,9 @@ class FakeQuantMovingAverageAbsMax(Float32State):
     @property
     def seen(self) -> bool:
         """Whether the scale is of observed activations: of a training forward, or of a checkpoint that had some."""
-        if not self._seen and paddle.in_dynamic_mode():
+        if not self._seen:
             fresh = (UNSEEN_SCALE, UNSEEN_STATE, UNSEEN_STATE)
-            held = (self._scale.item(), self._state.item(), self._accum.item())
+            held = [float(self._buffers[name].numpy()[0]) for name in ("_scale", "_state", "_accum")]  # not traced
             self._seen = any(abs(value - start) > 1e-6 for value, start in zip(held, fresh))
         return self._seen
 
