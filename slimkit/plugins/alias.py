@@ -66,7 +66,7 @@ class AliasFinder:
             return None
         if fullname not in MODULES and _counterpart(fullname) is None:
             parent, _, name = fullname.rpartition(".")
-            row = MODULES.get(parent, {}).get(name)
+            row = MODULES.get(parent, {}).get(name) or _of_all(MODULES.get(parent, {}))
             raise MissingModuleError(sentence(parent, name, row, _known(parent)), name=fullname)
         spec = ModuleSpec(fullname, self, is_package=True)  # type: ignore[arg-type]
         if fullname == ALIAS:
@@ -79,7 +79,8 @@ class AliasFinder:
         return AliasModule(spec.name, f"slimkit under the name of {spec.name}; see docs/paddleslim.md.")
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__all__"] = _known(module.__name__)
+        rows = MODULES.get(module.__name__, {})
+        module.__dict__["__all__"] = sorted(name for name, row in rows.items() if _is_object(row))
         if module.__name__ == ALIAS:
             module.__dict__.update(__version__=VERSION, __file__=module.__spec__.origin)  # type: ignore[union-attr]
 
@@ -138,11 +139,10 @@ def _find(module: str, name: str) -> Any:
         return importlib.import_module(f"{module}.{name}")
     counterpart = _counterpart(module)
     if row is None and counterpart is not None:
-        found = getattr(counterpart, name, None)
-        if found is None and _counterpart(f"{module}.{name}") is not None:
+        if hasattr(counterpart, name):
+            return getattr(counterpart, name)
+        if _counterpart(f"{module}.{name}") is not None:
             return importlib.import_module(f"{module}.{name}")
-        if found is not None:
-            return found
     raise MissingAttributeError(sentence(module, name, row, _known(module)))
 
 
@@ -159,6 +159,12 @@ def _counterpart(fullname: str) -> Optional[ModuleType]:
     except ModuleNotFoundError:
         return None
     return importlib.import_module(own) if found is not None else None
+
+
+def _of_all(rows: Mapping[str, str]) -> Optional[str]:
+    """What is said about every name of a module, so about its submodules too; None if they differ."""
+    said = set(rows.values())
+    return said.pop() if len(said) == 1 and not _is_object(next(iter(said))) else None
 
 
 def _is_object(row: Optional[str]) -> bool:

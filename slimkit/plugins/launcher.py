@@ -18,7 +18,16 @@ from typing import Iterator, Optional, Sequence
 from slimkit.errors import ConfigError
 from slimkit.plugins import startup
 
-__all__ = ["PTH", "LaunchError", "as_paddleslim", "restored", "run_module", "run_script", "switch_on", "without_own_frames"]
+__all__ = [
+    "PTH",
+    "LaunchError",
+    "as_paddleslim",
+    "restored",
+    "run_module",
+    "run_script",
+    "switch_on",
+    "without_own_frames",
+]
 
 #: What an installed slimkit has beside it, so that the variable alone is enough.
 PTH = "slimkit_as_paddleslim.pth"

@@ -28,7 +28,7 @@ _DIST = LATER + "distillation"
 _NAS = LATER + "architecture search (NAS)"
 _AUTO = LATER + "AutoCompression"
 _REP = LATER + "re-parameterization"
-_LOW_BIT = NONE + "weights of 4 bits are an option of slimkit.quant.quantize_weights"
+_LOW_BIT = NONE + "weights of 2 to 16 bits are what slimkit.quant.quantize_weights(bits=...) gives"
 _LATENCY = NONE + "measure with `slimkit verify`, which runs a model on its runtime"
 _LLM = NONE + "quantizing of large language models is not its subject"
 _NEW_API = NONE + "it belongs to paddle.quantization; slimkit.QAT takes PaddleSlim's config dict"
@@ -44,9 +44,10 @@ _QUANTER = _rows(
 _EMBEDDING = _rows("slimkit.quant", "quant_embedding")
 _INFERMODEL = _rows(_AUTO, "quant_aware_with_infermodel export_quant_infermodel")
 _RECONSTRUCTION = _rows(
-    NONE + "quant_post_static with round_type='adaround' reconstructs layer by layer", "quant_recon_static"
+    NONE + "quant_post_static with round_type='adaround' reconstructs layer by layer",
+    "quant_recon_static ReconstructionQuantization",
 )
-_HPO = _rows(NONE + "`slimkit ptq --max-loss` searches the settings; see docs/ptq.md", "quant_post_hpo")
+_HPO = _rows(NONE + "`slimkit ptq --max-drop` searches the settings; see docs/ptq.md", "quant_post_hpo")
 _ANALYSIS = _rows(NONE + "use slimkit.quant.analysis.analyze, or `slimkit analyze`", "AnalysisPTQ AnalysisQAT Analysis")
 _OBSERVERS = _rows(
     _NEW_API,
@@ -115,16 +116,29 @@ _PRUNE_LAYERS = _merged(_LAYER_GROUPS, _L1, _L2, _FPGM, _LAYER_PRUNER, _FILTER, 
 _QUANT_LAYERS = _merged(_QAT, _PTQ)
 _DYGRAPH = _merged(_QUANT_LAYERS, _PRUNE_LAYERS, _LAYER_DIST, _LAYER_REP, _rows(_DIST, "dist"), _rows(_REP, "rep"))
 _ALL_ANALYSIS = _merged(_FLOPS, _SIZE, _LATENCIES, _SAVE_MODELS)
+_ONNX = {
+    **_rows(NONE + "`slimkit ptq --to onnx` and `slimkit export` write ONNX", "export_onnx"),
+    **_rows(NONE + "convert ONNX with x2paddle first", "load_onnx_model"),
+}
+_CONTROLLERS = _rows(_NAS, "EvolutionaryController RLBaseController SAController ControllerServer ControllerClient")
+_FUNCTIONAL = _rows(NONE + "layers are traced as they are", "functional2layer Counter init_index")
+_PATTERNS = _rows(_AUTO, "find_final_nodes get_patterns")
+_RECOVER = _rows(_AUTO, "recover_inference_program")
 _COMMON = {
     **_rows("slimkit.common", "get_logger load_config save_config AvgrageMeter VarCollector cached_reader lock unlock"),
     **_rows("slimkit.common", "get_feed_vars wrap_dataloader load_inference_model get_model_dir"),
-    **_rows(_NAS, "EvolutionaryController RLBaseController SAController ControllerServer ControllerClient"),
+    **_CONTROLLERS,
     **_rows(_NAS, "Server Client"),
-    **_rows(NONE + "`slimkit ptq --to onnx` and `slimkit export` write ONNX", "export_onnx"),
-    **_rows(NONE + "convert ONNX with x2paddle first", "load_onnx_model"),
-    **_rows(NONE + "layers are traced as they are", "functional2layer Counter init_index"),
-    **_rows(_AUTO, "recover_inference_program find_final_nodes get_patterns"),
+    **_merged(_ONNX, _FUNCTIONAL, _PATTERNS, _RECOVER),
 }
+_WRAPPERS = {
+    "GraphWrapper": "slimkit.prune.static.views:ProgramView",
+    "VarWrapper": "slimkit.prune.static.views:VarView",
+    "OpWrapper": "slimkit.prune.static.views:OpView",
+}
+_TRACER = _rows(_WALK, "GraphTracer Graph")
+_REGISTRY = _rows(NONE + "its tables are dicts", "Registry")
+_MODELS = _rows("slimkit.plugins.tutorial_models", "MobileNet MobileNetV2 ResNet34 ResNet50 image_classification")
 
 #: Module of PaddleSlim -> its names. A module that is not here and not in slimkit is not found.
 MODULES: Dict[str, Rows] = {
@@ -135,9 +149,12 @@ MODULES: Dict[str, Rows] = {
         _rows(_NAS, "nas"),
         _rows(_AUTO, "auto_compression"),
         _rows(_LOW_BIT, "lc"),
-        _rows(NONE + "use paddle.vision.models, or a network of your own", "models"),
     ),
     "paddleslim.analysis": _ALL_ANALYSIS,
+    "paddleslim.analysis._utils": _merged(
+        _SAVE_MODELS, _rows(_LATENCY, "nearest_interpolate opt_model load_predictor")
+    ),
+    "paddleslim.analysis.extract_features": _rows(_LATENCY, "get_data_from_tables get_features_from_paramkey"),
     "paddleslim.analysis.flops": _FLOPS,
     "paddleslim.analysis.latency": _LATENCIES,
     "paddleslim.analysis.latency_predictor": _LATENCIES,
@@ -147,25 +164,24 @@ MODULES: Dict[str, Rows] = {
     "paddleslim.common.analyze_helper": _rows("slimkit.common", "VarCollector"),
     "paddleslim.common.cached_reader": _rows("slimkit.common", "cached_reader"),
     "paddleslim.common.config_helper": _rows("slimkit.common", "load_config save_config"),
+    "paddleslim.common.controller": _CONTROLLERS,
+    "paddleslim.common.controller_client": _CONTROLLERS,
+    "paddleslim.common.controller_server": _CONTROLLERS,
     "paddleslim.common.dataloader": _rows("slimkit.common", "wrap_dataloader get_feed_vars"),
-    "paddleslim.common.load_model": _rows("slimkit.common", "load_inference_model get_model_dir"),
+    "paddleslim.common.load_model": {**_rows("slimkit.common", "load_inference_model get_model_dir"), **_ONNX},
     "paddleslim.common.lock": _rows("slimkit.common", "lock unlock"),
     "paddleslim.common.log_helper": _rows("slimkit.common", "get_logger"),
     "paddleslim.common.meter": _rows("slimkit.common", "AvgrageMeter"),
-    "paddleslim.core": {
-        "GraphWrapper": "slimkit.prune.static.views:ProgramView",
-        "VarWrapper": "slimkit.prune.static.views:VarView",
-        "OpWrapper": "slimkit.prune.static.views:OpView",
-        **_rows("slimkit.common.programs", "dygraph2program"),
-        **_rows(_WALK, "GraphTracer Graph"),
-        **_rows(NONE + "its tables are dicts", "Registry"),
-    },
+    "paddleslim.common.patterns": _PATTERNS,
+    "paddleslim.common.recover_program": _RECOVER,
+    "paddleslim.common.sa_controller": _CONTROLLERS,
+    "paddleslim.common.wrapper_function": _FUNCTIONAL,
+    "paddleslim.core": _merged(_WRAPPERS, _rows("slimkit.common.programs", "dygraph2program"), _TRACER, _REGISTRY),
     "paddleslim.core.dygraph": _rows("slimkit.common.programs", "dygraph2program"),
-    "paddleslim.core.graph_wrapper": {
-        "GraphWrapper": "slimkit.prune.static.views:ProgramView",
-        "VarWrapper": "slimkit.prune.static.views:VarView",
-        "OpWrapper": "slimkit.prune.static.views:OpView",
-    },
+    "paddleslim.core.graph": _TRACER,
+    "paddleslim.core.graph_tracer": _TRACER,
+    "paddleslim.core.graph_wrapper": _WRAPPERS,
+    "paddleslim.core.registry": _REGISTRY,
     "paddleslim.dygraph": _DYGRAPH,
     "paddleslim.dygraph.prune": _PRUNE_LAYERS,
     "paddleslim.dygraph.prune.filter_pruner": _FILTER,
@@ -179,6 +195,7 @@ MODULES: Dict[str, Rows] = {
     "paddleslim.dygraph.quant": _QUANT_LAYERS,
     "paddleslim.dygraph.quant.ptq": _PTQ,
     "paddleslim.dygraph.quant.qat": _QAT,
+    "paddleslim.models": _MODELS,
     "paddleslim.prune": _merged(
         _PRUNER,
         _AUTO_PRUNER,

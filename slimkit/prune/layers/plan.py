@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
 from paddle import nn
@@ -37,25 +37,26 @@ class PruningPlan:
     """What of a layer goes.
 
     Args:
-        network: the layer it is of.
+        network: the layer it is of; None (or a name, as PaddleSlim has it): an empty plan, to be extended.
         removed: group name -> units.
         skipped: parameter asked for -> why nothing of it goes.
         check: run the layer before it is pruned, and leave it when it would not work.
 
     Attributes:
-        plan: the engine's :class:`~slimkit.prune.plan.Plan`.
+        plan: the engine's :class:`~slimkit.prune.plan.Plan`; None of an empty plan.
         skipped: see above.
     """
 
     def __init__(
         self,
-        network: LayerNetwork,
-        removed: Mapping[str, np.ndarray],
+        network: Union[LayerNetwork, str, None] = None,
+        removed: Optional[Mapping[str, np.ndarray]] = None,
         skipped: Optional[Mapping[str, str]] = None,
         check: bool = True,
     ) -> None:
-        self._network, self._check = network, check
-        self.plan = Plan(network.groups, removed)
+        self._network: Any = network if isinstance(network, LayerNetwork) else None
+        self._check = check
+        self.plan: Any = Plan(self._network.groups, removed or {}) if self._network is not None else None
         self.skipped: Dict[str, str] = dict(skipped or {})
         self._pruned_flops: Optional[float] = None
         self._undo: Optional[Undo] = None
@@ -65,7 +66,7 @@ class PruningPlan:
     @property
     def pruned_flops(self) -> Optional[float]:
         """Fraction of the layer's multiply-accumulates that goes (PaddleSlim: FLOPs); None: not countable."""
-        if self._pruned_flops is None and self._network.cost is not None:
+        if self._pruned_flops is None and self._network is not None and self._network.cost is not None:
             self._pruned_flops = 1 - self._network.cost.macs(self.plan) / self._network.cost.macs()
         return self._pruned_flops
 
@@ -82,7 +83,7 @@ class PruningPlan:
     def masks(self) -> Dict[str, List[PruningMask]]:
         """Parameter -> what goes of it."""
         found: Dict[str, List[PruningMask]] = {}
-        for name, axes in self.plan.slices().items():
+        for name, axes in self._slices().items():
             for axis, indices in axes.items():
                 mask = np.ones(self._network.shapes[name][axis], np.int32)
                 mask[indices] = 0
@@ -91,7 +92,7 @@ class PruningPlan:
 
     def contains(self, var_name: str, dims: Optional[int] = None) -> bool:
         """Whether something of a parameter goes, along an axis if one is given."""
-        axes = self.plan.slices().get(var_name)
+        axes = self._slices().get(var_name)
         return axes is not None and (dims is None or dims in axes)
 
     def extend(self, plan: PruningPlan) -> None:
@@ -100,6 +101,12 @@ class PruningPlan:
         Raises:
             ModelError: this plan is applied, or the other is of another layer or another state of it.
         """
+        if self._network is None:
+            self._network, self._check, self.plan = plan._network, plan._check, plan.plan
+            self.skipped.update(plan.skipped)
+            return
+        if plan._network is None:
+            return
         if self.applied or plan._network is not self._network:
             why = "it is applied already" if self.applied else "the other is of another layer, or of it before pruning"
             raise ModelError(f"The plan cannot be extended: {why}; make both with one pruner, and apply them then.")
@@ -124,6 +131,8 @@ class PruningPlan:
         """
         if self.applied:
             raise ModelError("The plan is applied already; call restore() before it is applied again.")
+        if self._network is None:
+            raise ModelError("The plan is empty; extend() it by what prune_var() of a pruner returned.")
         if lazy:
             self._undo = mask_layer(model, self.plan)
         else:
@@ -165,6 +174,9 @@ class PruningPlan:
         for optimizer in [*self._optimizers, *optimizers_of(opt)]:
             for name in self.plan.slices():
                 drop_state(optimizer, tensors.variable(name))
+
+    def _slices(self) -> Mapping[str, Mapping[int, np.ndarray]]:
+        return {} if self.plan is None else self.plan.slices()
 
     def __str__(self) -> str:
         lines = [
