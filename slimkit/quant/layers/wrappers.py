@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import zlib  # noqa: F401  (must precede paddle)
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Callable, Dict, Optional, Tuple, Type
 
 import paddle
 from paddle import nn
+from paddle.nn import functional
 
 from slimkit.quant.layers.config import LayerQuantConfig
 from slimkit.quant.layers.fake_quant import (
@@ -82,7 +82,7 @@ class _QuantizedBase(nn.Layer):
     def __init__(self, layer: nn.Layer, quantizers: Quantizers) -> None:
         super().__init__()
         own = set(vars(self))
-        self._plain: Dict[str, Any] = {name: value for name, value in vars(layer).items() if name not in own}
+        self.__dict__.update({name: value for name, value in vars(layer).items() if name not in own})  # _stride, ...
         self.weight = layer.weight
         self.bias = layer.bias
         self.training = layer.training
@@ -96,12 +96,7 @@ class _QuantizedBase(nn.Layer):
         #: Set while the layer is exported: what stands for the activation's preprocess and quantizer.
         self._exported_input: Optional[Callable[[Any], Any]] = None
 
-    def __getattr__(self, name: str) -> Any:
-        plain = self.__dict__.get("_plain", {})
-        return plain[name] if name in plain else super().__getattr__(name)
-
-    @paddle.jit.not_to_static
-    def forward(self, x: Any, *more: Any, **named: Any) -> Any:
+    def forward(self, x: Any, output_size: Any = None) -> Any:
         kind = x.dtype
         if kind != paddle.float32:  # Paddle's quantizing kernels are float32's
             x = x.astype("float32")
@@ -112,9 +107,11 @@ class _QuantizedBase(nn.Layer):
         weight = self._fake_quant_weight(weight)
         if kind != paddle.float32:
             x, weight = x.astype(kind), weight.astype(kind)
-        view = SimpleNamespace(**self._plain)
-        view.weight, view.bias = weight, self.bias
-        return self.float_type.forward(view, x, *more, **named)  # Paddle's own computation, on quantized tensors
+        return self._compute(x, weight, output_size)
+
+    def _compute(self, x: Any, weight: Any, output_size: Any) -> Any:
+        """What the float layer computes, of quantized tensors."""
+        raise NotImplementedError
 
     def _quantize_input(self, x: Any) -> Any:
         if self._exported_input is not None:
@@ -135,17 +132,35 @@ class QuantizedConv2D(_QuantizedBase):
 
     float_type, weight_axis = nn.Conv2D, 0
 
+    def _compute(self, x: Any, weight: Any, output_size: Any) -> Any:
+        padding = self._padding
+        if self._padding_mode != "zeros":
+            twice = self._reversed_padding_repeated_twice
+            x, padding = functional.pad(x, twice, self._padding_mode, data_format=self._data_format), 0
+        return functional.conv2d(
+            x, weight, self.bias, self._stride, padding, self._dilation, self._groups, self._data_format
+        )
+
 
 class QuantizedConv2DTranspose(_QuantizedBase):
     """A transposed convolution of quantized tensors."""
 
     float_type, weight_axis = nn.Conv2DTranspose, 1
 
+    def _compute(self, x: Any, weight: Any, output_size: Any) -> Any:
+        return functional.conv2d_transpose(
+            x, weight, self.bias, self._stride, self._padding, self.output_padding if output_size is None else 0,
+            self._dilation, self._groups, output_size, self._data_format,
+        )  # fmt: skip
+
 
 class QuantizedLinear(_QuantizedBase):
     """A matrix product of quantized tensors."""
 
     float_type, weight_axis = nn.Linear, 1
+
+    def _compute(self, x: Any, weight: Any, output_size: Any) -> Any:
+        return functional.linear(x, weight, self.bias)
 
 
 #: Name in ``quantizable_layer_type`` -> the quantized layer.
@@ -172,7 +187,6 @@ class QuantizedLayer(nn.Layer):
         for part in self.sublayers(include_self=True):  # new layers start in train mode, the network may be in eval
             part.training = layer.training
 
-    @paddle.jit.not_to_static
     def forward(self, *inputs: Any, **named: Any) -> Any:
         return self._layer(*inputs, **named)
 
