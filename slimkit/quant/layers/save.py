@@ -16,7 +16,9 @@ from slimkit.ir.guards import legacy_ir
 from slimkit.ir.model import Model
 from slimkit.quant.export import export_program
 from slimkit.quant.passes.extract_table import ExtractTable
+from slimkit.quant.passes.read_observers import grid_key
 from slimkit.quant.quantized import Quantized
+from slimkit.quant.table import QuantParams, QuantTable
 
 __all__ = ["given_spec", "layer_of", "save_quantized", "trace_quantized"]
 
@@ -69,9 +71,16 @@ def trace_quantized(layer: nn.Layer, input_spec: Sequence[Any]) -> Quantized:
     model = Model.from_layer(layer, input_spec)
     with legacy_ir():
         graph = Graph(model.program, for_test=True)
-        table = ExtractTable(model.scope).apply(graph)
+        table = _OwnGrids(model.scope).apply(graph)
         model.program = graph.to_program()
     return Quantized(model, table)
+
+
+class _OwnGrids(ExtractTable):
+    """Layers that read one tensor keep each the grid that it was trained with."""
+
+    def _key(self, table: QuantTable, params: QuantParams) -> str:
+        return grid_key(table, params)
 
 
 def save_quantized(quantized: Quantized, path: Union[str, Path], fmt: str) -> Path:
