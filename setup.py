@@ -15,7 +15,7 @@ exec((HERE / "slimkit" / "version.py").read_text(encoding="utf-8"), VERSION)
 ONNX = ["paddle2onnx>=2.1,<3; python_version < '3.13'", "onnx>=1.16.1", "onnxruntime>=1.18"]
 
 # Beside the package in site-packages: with SLIMKIT_AS_PADDLESLIM=1 a Python process takes paddleslim for slimkit.
-# Without the variable it costs a look into the environment. (Of an editable install it is no part: see docs/paddleslim.md.)
+# Without the variable it costs a look into the environment. An editable install lacks it: see docs/paddleslim.md.
 PTH = "slimkit_as_paddleslim.pth"
 START = (
     "import os; os.environ.get('SLIMKIT_AS_PADDLESLIM') == '1'"

@@ -64,9 +64,11 @@ class AliasFinder:
         """
         if fullname != ALIAS and not fullname.startswith(f"{ALIAS}."):
             return None
-        if fullname not in MODULES and _counterpart(fullname) is None:
-            parent, _, name = fullname.rpartition(".")
-            row = MODULES.get(parent, {}).get(name) or _of_all(MODULES.get(parent, {}))
+        parent, _, name = fullname.rpartition(".")
+        row = MODULES.get(parent, {}).get(name)
+        absent = row is not None and not _is_object(row)  # then a module of that name is no substitute
+        if absent or (fullname not in MODULES and _counterpart(fullname) is None):
+            row = row or _of_all(MODULES.get(parent, {}))
             raise MissingModuleError(sentence(parent, name, row, _known(parent)), name=fullname)
         spec = ModuleSpec(fullname, self, is_package=True)  # type: ignore[arg-type]
         if fullname == ALIAS:

@@ -90,7 +90,7 @@ def run_script(path: str, arguments: Sequence[str] = ()) -> None:
     if plain:
         _execute(path)
     else:
-        runpy.run_path(path, run_name="__main__")
+        runpy.run_path(os.path.abspath(path), run_name="__main__")
 
 
 def run_module(name: str, arguments: Sequence[str] = ()) -> None:
@@ -107,7 +107,7 @@ def run_module(name: str, arguments: Sequence[str] = ()) -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Puts ``sys.argv``, ``sys.path`` and ``__main__`` back behind its body, for a script run inside another program."""
+    """Puts ``sys.argv``, ``sys.path`` and ``__main__`` back after its body, for a script run inside a program."""
     argv, path, main = sys.argv, list(sys.path), sys.modules["__main__"]
     try:
         yield

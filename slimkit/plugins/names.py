@@ -36,7 +36,13 @@ _WALK = NONE + "channels are followed by slimkit.prune.find_groups; see docs/pru
 
 # -- quantization
 _QAT = _rows("slimkit.quant.layers", "QAT")
-_PTQ = _rows("slimkit.quant.layers", "PTQ AbsmaxQuantizer HistQuantizer KLQuantizer PerChannelAbsmaxQuantizer")
+_PTQ = {
+    **_rows("slimkit.quant.layers", "PTQ"),
+    **_rows(
+        "slimkit.quant.layers.ptq_quantizers",
+        "AbsmaxQuantizer HistQuantizer KLQuantizer PerChannelAbsmaxQuantizer BaseQuantizer",
+    ),
+}
 _QUANTER = _rows(
     "slimkit.quant",
     "quant_aware convert quant_post_static quant_post_dynamic quant_post quant_post_only_weight",
@@ -230,11 +236,9 @@ MODULES: Dict[str, Rows] = {
     "paddleslim.quant.config": _rows(_NEW_API, "SlimQuantConfig"),
     "paddleslim.quant.constraints": _rows(_NEW_API, "Constraint FusionConstraint FreezedConvBNConstraint"),
     "paddleslim.quant.layers": _rows(_LLM, "QuantizedColumnParallelLinear QuantizedRowParallelLinear"),
-    "paddleslim.quant.nn": _rows(_NEW_API, "QuantedConv2DBatchNorm Conv2DBatchNormWrapper"),
     "paddleslim.quant.observers": _OBSERVERS,
     "paddleslim.quant.post_quant_hpo": _HPO,
     "paddleslim.quant.qat": _rows(_NEW_API, "SlimQAT"),
-    "paddleslim.quant.quant_aware_with_infermodel": _INFERMODEL,
     "paddleslim.quant.quant_embedding": _EMBEDDING,
     "paddleslim.quant.quanter": _QUANTER,
     "paddleslim.quant.quanters": _QUANTERS,
