@@ -9,7 +9,6 @@ from slimkit.prune.layers import (
     L2NormFilterPruner,
     Pruner,
     PruningPlan,
-    filter_pruner,
 )
 from slimkit.prune.unstructured.dygraph import GMPUnstructuredPruner, UnstructuredPruner
 
@@ -22,5 +21,4 @@ __all__ = [
     "Pruner",
     "PruningPlan",
     "UnstructuredPruner",
-    "filter_pruner",
 ]

@@ -70,6 +70,8 @@ class CalibrationFeeds:
 
     def __iter__(self) -> Iterator[Dict[str, np.ndarray]]:
         source = self.source() if callable(self.source) and not hasattr(self.source, "__iter__") else self.source
+        if not hasattr(source, "__iter__") and hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+            source = map(source.__getitem__, range(len(source)))  # a paddle.io.Dataset
         if not hasattr(source, "__iter__"):
             raise DataError(
                 f"{self.kind} gives {type(source).__name__}, which cannot be iterated over; give a function that "

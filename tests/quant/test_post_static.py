@@ -73,6 +73,7 @@ KINDS = {
     "batches as arrays": {"batch_generator": _batches},
     "batches of tensors": {"batch_generator": lambda: ({"x": paddle.to_tensor(batch)} for batch in _batches())},
     "a DataLoader": {"data_loader": paddle.io.DataLoader(_Images(), batch_size=4)},
+    "a Dataset": {"sample_generator": _Images(), "batch_size": 4},
     "a list": {"data_loader": [{"x": batch, "label": 1} for batch in _batches()]},
     "a static DataLoader's dicts": {"data_loader": [[{"x": batch}] for batch in _batches()]},
     "a generator": {"data_loader": _batches()},

@@ -19,11 +19,9 @@ from slimkit.prune.sensitivity.tasks import RATIOS, wanted_points
 from slimkit.prune.static.sensitive import get_ratios_by_loss
 from slimkit.prune.targets import ratios_by_sensitivity
 
-__all__ = ["FILTER_DIM", "FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner"]
+__all__ = ["FPGMFilterPruner", "FilterPruner", "L1NormFilterPruner", "L2NormFilterPruner"]
 
 Losses = Dict[str, Dict[float, float]]
-#: The axis of a convolution's filters; PaddleX reads it here.
-FILTER_DIM = [0]
 
 
 class FilterPruner(Pruner):
