@@ -5,18 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import zlib  # noqa: F401  (must precede paddle)
-from contextlib import contextmanager
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 import paddle
 from paddle import nn
-from paddle.jit.dy2static.program_translator import StaticFunction
 
-from slimkit.errors import ConfigError, TrainingError, nearest
+from slimkit.errors import ConfigError, TrainingError
 from slimkit.quant.layers.ptq_export import traced_quantized
+from slimkit.quant.layers.ptq_layers import copied, keep_dynamic, layers_to_observe, paired_norms, static_spec
 from slimkit.quant.layers.ptq_observer import (
-    OBSERVED,
-    OBSERVED_TYPES,
     SIMULATE,
     Calibration,
     InputObserver,
@@ -25,13 +22,10 @@ from slimkit.quant.layers.ptq_observer import (
 )
 from slimkit.quant.layers.ptq_quantizers import made_quantizer
 from slimkit.quant.layers.save import given_spec, layer_of, save_quantized
-from slimkit.quant.layers.wrapping import named_places, wrapped_layers
+from slimkit.quant.layers.wrapping import layer_types, wrapped_layers
 from slimkit.quant.quantized import Quantized
 
 __all__ = ["PTQ"]
-
-_FORWARDS = tuple(kind.forward for kind in OBSERVED)
-_NORMS = (nn.BatchNorm, nn.layer.norm._BatchNormBase)
 
 _logger = logging.getLogger("slimkit")
 
@@ -47,7 +41,9 @@ class PTQ:
             ``AbsmaxQuantizer``, ``AvgQuantizer``, ``MseQuantizer`` or ``EmdQuantizer``; the name, the class or a
             quantizer.
         weight_quantizer: ``PerChannelAbsmaxQuantizer`` or ``AbsmaxQuantizer``.
-        **kwargs: arguments of the activation quantizer: ``quant_bits``, ``bins``, ``upsample_bins``, ``hist_percent``.
+        **kwargs: arguments of the activation quantizer: ``quant_bits``, ``bins``, ``upsample_bins``, ``hist_percent``;
+            and ``quantizable_layer_type``, by default ``["Conv2D", "Linear"]`` as in PaddleSlim. ``Conv2DTranspose``
+            can be added where the runtime takes it: Paddle Inference's int8 does not in the onnx format.
 
     Raises:
         ConfigError: an unknown quantizer or argument.
@@ -59,6 +55,7 @@ class PTQ:
         weight_quantizer: Any = "PerChannelAbsmaxQuantizer",
         **kwargs: Any,
     ) -> None:
+        self._types = layer_types(kwargs.pop("quantizable_layer_type", ["Conv2D", "Linear"]))
         self.activation_quantizer = made_quantizer("activation_quantizer", activation_quantizer, kwargs)
         self.weight_quantizer = made_quantizer("weight_quantizer", weight_quantizer)
 
@@ -69,7 +66,7 @@ class PTQ:
         fuse: bool = False,
         fuse_list: Optional[Sequence[Sequence[str]]] = None,
     ) -> nn.Layer:
-        """Puts an observer at the input of every Conv2D, Conv2DTranspose and Linear.
+        """Puts an observer at the input of every layer to quantize.
 
         The network stays what it is: structure, parameters, keys of ``state_dict``. ``skip_quant = True`` on a layer,
         or on one that contains it, leaves it float. A forward that ``to_static`` has wrapped runs in dynamic mode.
@@ -92,23 +89,23 @@ class PTQ:
         if observers(target) or any(True for _ in wrapped_layers(target)):
             raise ConfigError(f"{kind} is quantized already; call quantize() once, on the float model.")
         pairs = fuse_list if fuse else None
-        folded = _folded(target, pairs)
-        layers, skipped = _layers(target)
+        paired_norms(target, pairs or ())
+        layers, skipped = layers_to_observe(target, self._types)
         if not layers:
-            names = ", ".join(kind.__name__ for kind in OBSERVED)
-            reason = next((f"; {path}: {reason}" for path, reason in skipped.items()), "")
-            raise ConfigError(f"{kind} has no layer to quantize, which are {names}{reason}.")
-        spec = _static_spec(target)
+            names = ", ".join(kind.__name__ for kind in self._types)
+            reason = next((f"; {path or 'it'} stays float: {reason}" for path, reason in skipped.items()), "")
+            raise ConfigError(f"{kind} has no layer to quantize; quantizable_layer_type is {names}{reason}.")
+        spec = static_spec(target)
         if not inplace:
             model = target if isinstance(model, paddle.DataParallel) else model  # which cannot be copied
-            with _dynamic_forwards(model):
-                model = copy.deepcopy(model)
+            model = copied(model)
             target = layer_of(model)
-        _keep_dynamic(model)
+        keep_dynamic(model)
         quantizers = copy.deepcopy((self.activation_quantizer, self.weight_quantizer))
-        calibration = Calibration(*quantizers, bool(fuse), spec)
-        for path, layer in _layers(target)[0].items():
-            observe_layer(layer, InputObserver(path, calibration, folded is None or path in folded))
+        calibration = Calibration(*quantizers, bool(fuse), pairs is not None, spec)
+        norms = paired_norms(target, pairs or ())
+        for path, layer in layers_to_observe(target, self._types)[0].items():
+            observe_layer(layer, InputObserver(path, calibration, norms.get(id(layer))))
         _logger.info("observing %d layers, %d stay float", len(layers), len(skipped))
         return model
 
@@ -206,89 +203,3 @@ def _calibration(model: nn.Layer) -> Calibration:
             "inplace=False, the default, that is a copy of the one it was given)."
         )
     return found[0][1].calibration
-
-
-def _layers(model: nn.Layer) -> Tuple[Dict[str, nn.Layer], Dict[str, str]]:
-    """The layers to observe by path, and those that stay float with the reason."""
-    found: Dict[str, nn.Layer] = {}
-    skipped: Dict[str, str] = {}
-    off = {id(model)} if getattr(model, "skip_quant", False) is True else set()
-    known = set()
-    for path, parent, _, layer in [("", model, "", model), *named_places(model)]:
-        if getattr(layer, "skip_quant", False) is True or id(parent) in off:
-            off.add(id(layer))
-        if not isinstance(layer, OBSERVED_TYPES) or id(layer) in known:
-            continue
-        known.add(id(layer))
-        if id(layer) in off:
-            skipped[path] = "skip_quant is set"
-        elif type(layer).forward not in _FORWARDS:
-            skipped[path] = f"its class {type(layer).__name__} has a forward of its own"
-        elif layer._parameters.get("weight") is None:
-            skipped[path] = "its weight is computed (weight norm), not a parameter"
-        else:
-            found[path] = layer
-    return found, skipped
-
-
-def _folded(model: nn.Layer, pairs: Optional[Sequence[Sequence[str]]]) -> Optional[FrozenSet[str]]:
-    """Paths of the layers in front of the batch norms of a ``fuse_list``; None for None.
-
-    Raises:
-        ConfigError: a pair that is none.
-    """
-    if pairs is None:
-        return None
-    layers: Dict[str, Any] = {path: layer for path, _, _, layer in named_places(model)}
-    found = set()
-    for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
-            raise ConfigError(f"fuse_list: {pair!r} is no pair; give [[convolution's path, batch norm's path]].")
-        for path in pair:
-            if path not in layers:
-                close = nearest(str(path), layers)
-                meant = f"; did you mean '{close}'?" if close else "; take paths of named_sublayers()."
-                raise ConfigError(f"fuse_list: the network has no layer '{path}'{meant}")
-        first, second = layers[pair[0]], layers[pair[1]]
-        if not isinstance(first, OBSERVED_TYPES) or not isinstance(second, _NORMS):
-            raise ConfigError(
-                f"fuse_list pairs '{pair[0]}' ({type(first).__name__}) with '{pair[1]}' ({type(second).__name__}); a "
-                "pair is a convolution and the batch norm behind it."
-            )
-        found.add(str(pair[0]))
-    return frozenset(found)
-
-
-# ------------------------------------------------------------------------------------- forwards wrapped by to_static
-
-
-def _static_spec(model: nn.Layer) -> Optional[List[Any]]:
-    """The input spec of a wrapped forward, if there is one."""
-    if not isinstance(model.forward, StaticFunction):
-        return None
-    try:
-        return given_spec(model, None)
-    except ConfigError:
-        return None
-
-
-def _keep_dynamic(model: nn.Layer) -> None:
-    """Undoes ``to_static`` on a network's forwards: a compiled forward runs no hooks."""
-    for layer in model.sublayers(include_self=True):
-        forward = layer.forward
-        if isinstance(forward, StaticFunction):
-            vars(layer)["forward"] = forward.dygraph_function
-
-
-@contextmanager
-def _dynamic_forwards(model: nn.Layer) -> Iterator[None]:
-    """While a network is copied, its compiled forwards are out of sight."""
-    held = [(layer, vars(layer)["forward"]) for layer in model.sublayers(include_self=True) if "forward" in vars(layer)]
-    held = [(layer, forward) for layer, forward in held if isinstance(forward, StaticFunction)]
-    for layer, _ in held:
-        del vars(layer)["forward"]
-    try:
-        yield
-    finally:
-        for layer, forward in held:
-            vars(layer)["forward"] = forward

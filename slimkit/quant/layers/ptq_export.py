@@ -6,6 +6,7 @@ ops leave the program again as grids in the table; the weights' grids are read f
 
 from __future__ import annotations
 
+import logging
 import zlib  # noqa: F401  (must precede paddle)
 from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Set
@@ -28,6 +29,8 @@ from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 from slimkit.quant.weights_on_grid import put_on_grids
 
 __all__ = ["traced_quantized"]
+
+_logger = logging.getLogger("slimkit")
 
 #: Ops that move values or repeat them: what they give lies on the grid of what they get.
 _MOVING = frozenset("pad2d pad3d reshape2 transpose2 squeeze2 unsqueeze2 flatten_contiguous_range assign slice".split())
@@ -62,7 +65,7 @@ def traced_quantized(layer: nn.Layer, input_spec: Sequence[Any], calibration: Ca
         for part in graph.all_graphs():
             _complete(part, table, model.scope, calibration.weight)
         model.program = graph.to_program()
-        stay = _not_folded(graph, layer)
+        stay = _not_folded(graph, layer) if calibration.listed else set()
     used = {key for op in table.ops for key in op.inputs.values()}
     table.params = {key: params for key, params in table.params.items() if key in used}
     quantized = Quantized(model, table)
@@ -116,15 +119,35 @@ def _row(op: GraphOp, key: str, table: QuantTable, scope: Any, quantizer: BaseQu
 
 
 def _not_folded(graph: Graph, layer: nn.Layer) -> Set[str]:
-    """Results of the products whose batch norm stays: all but those of a ``fuse_list``, where one was given."""
-    held: List[Any] = observers(layer)
-    if all(observer.fold for _, observer in held):
-        return set()
-    folded = {layer.weight.name for layer, observer in held if observer.fold}
-    found = set()
+    """Results of the products whose batch norm stays: all but those of the ``fuse_list``."""
+    held: Dict[str, Any] = {seen.weight.name: observer for seen, observer in _listed(layer)}
+    stay, folded = set(), set()
     for part in graph.all_graphs():
         for op in part.ops(*WEIGHT_OPS):
-            weight = op.input_var(WEIGHT_OPS[op.type].weight)
-            if op.outputs and (weight is None or weight.name not in folded):
-                found.add(op.outputs[0].name)
-    return found
+            weight, out = op.input_var(WEIGHT_OPS[op.type].weight), op.output_var(WEIGHT_OPS[op.type].output)
+            observer = held.get(weight.name) if weight is not None else None
+            if observer is not None and _statistics(out) == observer.norm._mean.name:
+                folded.add(observer.path)
+            elif out is not None:
+                stay.add(out.name)
+    for observer in held.values():
+        if observer.path not in folded:
+            _logger.warning(
+                "fuse_list: '%s' keeps its batch norm, which does not follow it in the program or is not the only one "
+                "that reads its result.", observer.path,
+            )  # fmt: skip
+    return stay
+
+
+def _listed(layer: nn.Layer) -> List[Any]:
+    return [(seen, observer) for seen, observer in observers(layer) if observer.norm is not None]
+
+
+def _statistics(var: Optional[GraphVar]) -> Optional[str]:
+    """The name of the mean of the batch norm that alone reads a product's result, or that result with a bias."""
+    while var is not None and len(var.consumers) == 1:
+        following = var.consumers[0]
+        if following.type == "batch_norm":
+            return following.input_names("Mean")[0]
+        var = following.output_var("Out") if following.type == "elementwise_add" else None
+    return None

@@ -38,6 +38,7 @@ class Calibration:
     Attributes:
         activation, weight: the quantizers.
         fuse: whether batch norms are folded when the network is saved.
+        listed: whether only those of a ``fuse_list`` are.
         input_spec: that of a forward ``to_static`` had wrapped, or None.
         mode: ``observe``, ``simulate`` or ``trace``.
     """
@@ -45,6 +46,7 @@ class Calibration:
     activation: BaseQuantizer
     weight: BaseQuantizer
     fuse: bool = False
+    listed: bool = False
     input_spec: Optional[List[Any]] = None
     mode: str = OBSERVE
 
@@ -65,13 +67,13 @@ class InputObserver:
     Attributes:
         path: of the layer in the network, for messages.
         calibration: shared by the network's observers.
-        fold: whether a batch norm behind the layer is folded, if any is.
+        norm: the batch norm that a ``fuse_list`` pairs with the layer.
         histogram: of all inputs so far.
     """
 
     path: str
     calibration: Calibration
-    fold: bool = True
+    norm: Optional[nn.Layer] = field(default=None, repr=False)
     histogram: AbsHistogram = field(init=False)
     _scale: Any = field(default=None, init=False, repr=False)
 
