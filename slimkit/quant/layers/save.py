@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import zlib  # noqa: F401  (must precede paddle)
 from pathlib import Path
@@ -45,7 +46,7 @@ def given_spec(layer: nn.Layer, input_spec: Optional[Sequence[Any]]) -> List[Any
         ConfigError: there is neither.
     """
     if input_spec is not None:
-        return list(input_spec) if isinstance(input_spec, (list, tuple)) else [input_spec]
+        return _named(layer, list(input_spec) if isinstance(input_spec, (list, tuple)) else [input_spec])
     found = getattr(layer.forward, "_input_spec", None)
     if found is None:
         found = getattr(getattr(layer.forward, "_function_spec", None), "_input_spec", None)
@@ -55,7 +56,27 @@ def given_spec(layer: nn.Layer, input_spec: Optional[Sequence[Any]]) -> List[Any
             "224, 224], dtype='float32')], one for each argument of forward, or wrap the model by paddle.jit.to_static "
             "with one."
         )
-    return list(found)
+    return _named(layer, list(found))
+
+
+def _named(layer: nn.Layer, specs: List[Any]) -> List[Any]:
+    """Feeds without a name get that of forward's argument, as ``paddle.jit.save`` names them."""
+    forward = getattr(layer.forward, "dygraph_function", layer.forward)
+    kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [name for name, argument in inspect.signature(forward).parameters.items() if argument.kind in kinds]
+
+    def convert(name: str, item: Any) -> Any:
+        if isinstance(item, paddle.Tensor):
+            item = paddle.static.InputSpec(item.shape, item.dtype)
+        if isinstance(item, paddle.static.InputSpec):
+            return paddle.static.InputSpec(item.shape, item.dtype, item.name or name)
+        if isinstance(item, dict):
+            return {key: convert(str(key), value) for key, value in item.items()}
+        if isinstance(item, (list, tuple)):
+            return type(item)([convert(f"{name}_{place}", value) for place, value in enumerate(item)])
+        return item
+
+    return [convert(name, spec) for name, spec in zip(names, specs)] + specs[len(names) :]
 
 
 def trace_quantized(layer: nn.Layer, input_spec: Sequence[Any]) -> Quantized:
