@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from slimkit.plugins.missing import LATER, NONE, MissingAttributeError, MissingModuleError, sentence
 from slimkit.plugins.names import MODULES
@@ -76,6 +76,13 @@ class AliasFinder:
 
             spec.origin = slimkit.__file__
         return spec
+
+    def find_distributions(self, context: Any = None) -> Iterator[Any]:
+        """What ``importlib.metadata.version("paddleslim")`` asks; nothing when all packages are listed."""
+        if str(getattr(context, "name", None)).lower() == ALIAS:
+            from slimkit.plugins.distribution import AliasDistribution
+
+            yield AliasDistribution(ALIAS, VERSION)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return AliasModule(spec.name, f"slimkit under the name of {spec.name}; see docs/paddleslim.md.")

@@ -62,9 +62,10 @@ def install_if_asked() -> None:
 def _legacy_static(paddle: ModuleType) -> Optional[Undo]:
     """From now on ``paddle.enable_static()`` in a script means what it meant in Paddle 2; see docs/paddleslim.md.
 
-    Whoever sets ``FLAGS_enable_pir_api`` himself has decided, and is left alone.
+    Whoever sets ``FLAGS_enable_pir_api=1`` himself wants PIR programs, and is left alone.
     """
-    if "FLAGS_enable_pir_api" in os.environ or not hasattr(paddle, "pir_utils"):
+    wants_pir = os.environ.get("FLAGS_enable_pir_api", "0").lower() not in ("0", "false", "off", "n", "no")
+    if wants_pir or not hasattr(paddle, "pir_utils"):
         return None
     from slimkit.ir import legacy_api
 

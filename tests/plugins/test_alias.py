@@ -101,6 +101,17 @@ def test_the_version_is_2_6_and_says_whose() -> None:
     assert paddleslim.__file__ == slimkit.__file__
 
 
+def test_the_installed_version_is_told_too() -> None:
+    from importlib import metadata
+
+    import paddleslim
+
+    assert metadata.version("paddleslim") == paddleslim.__version__
+    alias.uninstall()
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.version("paddleslim")
+
+
 def test_star_import_brings_the_names_and_no_modules() -> None:
     found: dict = {}
     exec("from paddleslim.prune import *", found)

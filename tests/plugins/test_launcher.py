@@ -216,3 +216,47 @@ def test_one_inside_another_leaves_the_outer_on() -> None:
             pass
         assert startup.is_installed() and os.environ[startup.VARIABLE] == "1"
     assert not startup.is_installed() and _state() == before
+
+
+# ------------------------------------------------------------------ the two IRs
+
+STATIC = """\
+import sys
+import paddle
+from paddle.static import InputSpec, Program, default_main_program, program_guard
+import paddleslim
+
+def export(prefix):
+    network = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.Sigmoid())
+    network = paddle.jit.to_static(network, input_spec=[InputSpec([None, 3, 8, 8])], full_graph=True)
+    paddle.jit.save(network, prefix)
+
+export("before")
+paddle.enable_static()
+program, startup = Program(), Program()
+with program_guard(program, startup):
+    image = paddle.static.data("image", [None, 3, 8, 8])
+    hidden = paddle.static.nn.conv2d(image, 4, 3)
+    result = paddle.sum(paddle.nn.functional.sigmoid(hidden * 2))
+    assert default_main_program() is program
+print(type(program).__module__, [op.type for op in program.global_block().ops][:2], paddleslim.analysis.flops(program))
+paddle.disable_static()
+export("after")
+print(paddle.in_dynamic_mode(), int(paddle.ones([1])))
+"""
+
+
+def test_a_static_script_builds_legacy_programs_and_dygraph_exports_stay_as_they_are(folder: Path) -> None:
+    (folder / "script.py").write_text(STATIC)
+    code, out, error = _start([*RUN, "script.py"], folder)
+    assert code == 0, error
+    macs = 36 * 4 * 27
+    assert out.splitlines() == [f"paddle.base.framework ['conv2d', 'elementwise_add'] {macs}", "True 1"]
+    assert sorted(path.name for path in folder.glob("*.json")) == ["after.json", "before.json"]
+    assert not list(folder.glob("*.pdmodel"))
+
+
+def test_who_asks_for_pir_gets_it(folder: Path) -> None:
+    (folder / "script.py").write_text("import paddle; paddle.enable_static(); print(type(paddle.static.Program()))")
+    found = _start([*RUN, "script.py"], folder, _environment(FLAGS_enable_pir_api="1"))
+    assert "pir.Program" in found[1], found
