@@ -11,6 +11,7 @@ import paddle
 import pytest
 from comparing import assert_close, tensors
 from paddle import nn
+from paddle.jit.dy2static import program_translator
 from paddle.static import InputSpec
 
 from slimkit.errors import ModelError
@@ -149,6 +150,33 @@ def test_hooks_of_the_traced_layer_run():
     expected = tensors(net(paddle.to_tensor(X)))
     assert_close(Model.from_layer(net, SPEC).run([X]), expected)
     handle.remove()
+
+
+class Doubling(nn.Layer):
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        if x.sum() > self.limit:
+            x = x * 2
+        return x
+
+
+def test_each_forward_is_converted_once(monkeypatch: pytest.MonkeyPatch):
+    """However often its layers are called; Paddle's own cache is as it was afterwards, and misses as it did."""
+    converted = []
+    own = program_translator.FunctionCache._convert
+    monkeypatch.setattr(
+        program_translator.FunctionCache, "_convert", lambda self, f: (converted.append(f), own(self, f))[1]
+    )
+    layers = [Doubling(1), Doubling(100), Doubling(1)]
+    x = np.full([1, 2], 1.5, "float32")
+    model = Model.from_layer(nn.Sequential(*layers, layers[0]), [InputSpec([1, 2])])
+    names = [f.__qualname__ for f in converted]
+    assert names.count("Doubling.forward") == 1
+    np.testing.assert_array_equal(model.run([x])[0], 8 * x)
+    assert "convert_with_cache" not in vars(program_translator._FUNCTION_CACHE)
 
 
 def test_untraceable_layer_is_one_sentence():
