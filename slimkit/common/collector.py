@@ -118,6 +118,8 @@ class VarCollector:
                 values = np.asarray(array).ravel()
                 figure = Figure()
                 axes = figure.subplots()
-                axes.hist(values, bins=1000, weights=np.full(values.shape, 1 / max(values.size, 1)))
+                axes.hist(
+                    values, bins=1000, histtype="stepfilled", weights=np.full(values.shape, 1 / max(values.size, 1))
+                )
                 axes.set(title=f"Hist of variable {name}", xlabel=name, ylabel="frequency")
                 pages.savefig(figure)

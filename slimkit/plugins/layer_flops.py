@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, Dict, Iterator
 
 from slimkit.plugins.hooks import Undo
@@ -15,7 +14,7 @@ __all__ = ["count_quantized"]
 _WRAPPERS = "slimkit.quant.layers.wrappers"
 
 
-def count_quantized(counting: ModuleType) -> Undo:
+def count_quantized(counting: Any) -> Undo:
     """Repairs ``paddle.hapi.dynamic_flops``, which counts leaves of exactly the types that it knows.
 
     A quantized layer is none: it contains its quantizers. While counting is going on it is one, and is counted by
