@@ -16,16 +16,16 @@ from paddle import nn
 
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.ir.guards import legacy_ir
-from slimkit.ir.model import Model
 from slimkit.quant.layers.ptq_observer import TRACE, Calibration, observers
 from slimkit.quant.layers.ptq_quantizers import AbsmaxQuantizer, BaseQuantizer
+from slimkit.quant.layers.save import trace_quantized
 from slimkit.quant.ops import WEIGHT_OPS, weight_axis
-from slimkit.quant.passes.extract_table import ExtractTable, scope_value
+from slimkit.quant.passes.extract_table import scope_value
 from slimkit.quant.passes.fold_on_grid import fold_on_grid
 from slimkit.quant.passes.read_observers import grid_key
 from slimkit.quant.ptq_table import weight_grid
 from slimkit.quant.quantized import Quantized
-from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
+from slimkit.quant.table import QuantizedOp, QuantTable
 from slimkit.quant.weights_on_grid import put_on_grids
 
 __all__ = ["traced_quantized"]
@@ -34,13 +34,6 @@ _logger = logging.getLogger("slimkit")
 
 #: Ops that move values or repeat them: what they give lies on the grid of what they get.
 _MOVING = frozenset("pad2d pad3d reshape2 transpose2 squeeze2 unsqueeze2 flatten_contiguous_range assign slice".split())
-
-
-class _Extract(ExtractTable):
-    """Two layers that read one tensor on different grids (a layer that is called several times) keep both."""
-
-    def _key(self, table: QuantTable, params: QuantParams) -> str:
-        return grid_key(table, params)
 
 
 def traced_quantized(layer: nn.Layer, input_spec: Sequence[Any], calibration: Calibration) -> Quantized:
@@ -58,17 +51,15 @@ def traced_quantized(layer: nn.Layer, input_spec: Sequence[Any], calibration: Ca
         ModelError: the network cannot be traced.
     """
     with calibration.switched(TRACE):
-        model = Model.from_layer(layer, input_spec)
+        quantized = trace_quantized(layer, input_spec)
+    model, table = quantized.model, quantized.table
     with legacy_ir():
         graph = Graph(model.program, for_test=True)
-        table = _Extract(model.scope).apply(graph)
         for part in graph.all_graphs():
             _complete(part, table, model.scope, calibration.weight)
-        model.program = graph.to_program()
         stay = _not_folded(graph, layer) if calibration.listed else set()
     used = {key for op in table.ops for key in op.inputs.values()}
     table.params = {key: params for key, params in table.params.items() if key in used}
-    quantized = Quantized(model, table)
     if calibration.fuse:
         put_on_grids(model, table)  # the integers of the simulation, whatever batch norm multiplies them by
         quantized = fold_on_grid(quantized, stay)
@@ -83,7 +74,12 @@ def _complete(graph: Graph, table: QuantTable, scope: Any, weight: BaseQuantizer
         if row is None:
             continue
         table.ops.remove(row)
-        for product, var in _products(op):
+        products = _products(op)
+        if not products:
+            reason = "what its layer computes of the input before the product is not known to keep the grid"
+            table.skipped.append({"op": row.output, "type": op.type, "layer": "", "reason": reason})
+            _logger.warning("%s '%s' stays float: %s.", op.type, row.output, reason)
+        for product, var in products:
             key = next(iter(row.inputs.values()))
             name = product.outputs[0].name
             if any(other.output == name for other in table.ops):
