@@ -1,4 +1,4 @@
-"""Writes ``docs/config.md`` and ``docs/report.md`` from the schemas; with ``--check`` it only compares."""
+"""Writes ``docs/config.md``, ``docs/report.md`` and more from schemas and tables; with ``--check`` it only compares."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from slimkit.recipe.config_docs import PAGES  # noqa: E402
+from slimkit.plugins import names_docs  # noqa: E402
+from slimkit.recipe import config_docs  # noqa: E402
 
 
 def main(arguments: list) -> int:
     old = []
-    for name, render in PAGES.items():
+    for name, render in {**config_docs.PAGES, **names_docs.PAGES}.items():
         path, text = ROOT / "docs" / name, render()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

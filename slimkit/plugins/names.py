@@ -31,7 +31,7 @@ _REP = LATER + "re-parameterization"
 _LOW_BIT = NONE + "weights of 2 to 16 bits are what slimkit.quant.quantize_weights(bits=...) gives"
 _LATENCY = NONE + "measure with `slimkit verify`, which runs a model on its runtime"
 _LLM = NONE + "quantizing of large language models is not its subject"
-_NEW_API = NONE + "it belongs to paddle.quantization; slimkit.QAT takes PaddleSlim's config dict"
+_NEW_API = NONE + "paddle.quantization is Paddle's own; slimkit.QAT takes PaddleSlim's config dict"
 _WALK = NONE + "channels are followed by slimkit.prune.find_groups; see docs/pruning_groups.md"
 
 # -- quantization

@@ -153,7 +153,7 @@ def _error(statement: str) -> Exception:
         ("from paddleslim import Distill", ImportError,
          "paddleslim.Distill is not in slimkit yet: it comes with distillation."),
         ("from paddleslim.quant.observers.abs_max import AbsmaxObserver", ImportError,
-         "slimkit has no paddleslim.quant.observers.abs_max: it belongs to paddle.quantization; "
+         "slimkit has no paddleslim.quant.observers.abs_max: paddle.quantization is Paddle's own; "
          "slimkit.QAT takes PaddleSlim's config dict."),
     ],
 )  # fmt: skip
