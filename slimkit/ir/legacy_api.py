@@ -25,6 +25,15 @@ from paddle.base.framework import Variable
 
 from slimkit.ir.legacy_call import append_call
 
+#: Functions in Python whose legacy branch Paddle 3.3 has broken or dropped; their PIR branch is run instead.
+IN_PIR = (
+    "paddle.nn.functional.normalize",
+    "paddle.nn.functional.scaled_dot_product_attention",
+    "paddle.softmax",
+    "paddle.gt",
+    "paddle.linalg.solve",
+)
+
 __all__ = ["accepting_variables", "install", "installed", "uninstall"]
 
 _OWN = ("paddle", "slimkit")
@@ -129,16 +138,24 @@ def _legacy_programs() -> Iterator[None]:
 @contextmanager
 def accepting_variables() -> Iterator[None]:
     """Makes every function of Paddle that is a C++ builtin take legacy Variables, for the time of its body."""
-    builtins = [getattr(_C_ops, name) for name in dir(_C_ops)]
-    builtins = [item for item in builtins if isinstance(item, types.BuiltinFunctionType)]
-    wrapped = {id(function): _accepting(function) for function in builtins}
+    functions = [item for item in vars(_C_ops).values() if isinstance(item, types.BuiltinFunctionType)]
+    functions += [_named(name) for name in IN_PIR]
+    wrapped = {id(function): _accepting(function) for function in functions}
     methods = [(Variable, name, wrapped[id(f)]) for name, f in list(vars(Variable).items()) if id(f) in wrapped]
+    methods.append((Variable, "__abs__", paddle.abs))  # Paddle's own uses a name before it is bound
     try:
         with _replaced(_places(wrapped) + methods):
             yield
     finally:  # what was imported meanwhile holds the wrapped ones
-        for module, name, function in _places({id(wrapped[id(function)]): function for function in builtins}):
+        for module, name, function in _places({id(wrapped[id(function)]): function for function in functions}):
             setattr(module, name, function)
+
+
+def _named(name: str) -> Any:
+    found = paddle
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+    return found
 
 
 def _accepting(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,9 @@ of the Variables' shapes and dtypes in a throw-away PIR program; slimkit's trans
 
 from __future__ import annotations
 
+import types
 import zlib  # noqa: F401  (must precede paddle)
+from contextlib import nullcontext
 from typing import Any, Callable, Dict, List, Optional
 
 import paddle
@@ -62,7 +64,9 @@ class _Call:
         self._values: Dict[str, Any] = {}
 
     def run(self, args: Any, kwargs: Dict[str, Any]) -> Any:
-        with paddle.pir.core.program_guard(self.program):
+        builtin = isinstance(self.function, types.BuiltinFunctionType)
+        guard = nullcontext() if builtin else paddle.pir_utils.IrGuard()  # which Python code asks, and C++ does not
+        with guard, paddle.pir.core.program_guard(self.program):
             return self.function(*_mapped(args, self._given), **_mapped(kwargs, self._given))
 
     def _given(self, item: Any) -> Any:
@@ -108,7 +112,8 @@ class _Call:
 
     def _append_op(self, record: OpRecord, builder: Builder, name: Optional[str]) -> None:
         if record.blocks:
-            raise TranslationError(f"{self.function.__name__} makes a {record.type}; use paddle.static.nn.cond or while.")
+            what = f"{self.function.__name__} makes a {record.type}"
+            raise TranslationError(f"{what}; write it with paddle.static.nn.cond or while_loop.")
         helper = LayerHelper(record.type, **({"name": name} if name else {}))
         for names in record.outputs.values():
             for each in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slimkit.ir.translate.records import OpRecord
-from slimkit.ir.translate.rows import Row, binary
+from slimkit.ir.translate.rows import Fold, Row, binary
 from slimkit.ir.translate.source import PirOp
 
 __all__ = ["ROWS"]
@@ -55,6 +55,11 @@ ROWS = (
     binary("matmul", "matmul_v2", attrs={"transpose_x": "trans_x", "transpose_y": "trans_y"}),
     binary("matmul_with_flatten", "mul"),
     binary("equal_all"),
+    binary("solve"),
+    Row(
+        "isclose", "isclose", inputs={"x": "Input", "y": "Other"}, outputs={"out": "Out"},
+        folds={"rtol": Fold("rtol", tensor="Rtol", scalar=True), "atol": Fold("atol", tensor="Atol", scalar=True)},
+    ),
     Row("lerp", "lerp", inputs={"x": "X", "y": "Y", "weight": "Weight"}, outputs={"out": "Out"}),
     Row(
         "bilinear", "bilinear_tensor_product", inputs={"x": "X", "y": "Y", "weight": "Weight", "bias": "Bias"},
