@@ -2,10 +2,11 @@
 extra the installed Paddle (CPU or GPU) is left alone."""
 
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 HERE = Path(__file__).parent
 VERSION: dict = {}
@@ -15,7 +16,7 @@ exec((HERE / "slimkit" / "version.py").read_text(encoding="utf-8"), VERSION)
 ONNX = ["paddle2onnx>=2.1,<3; python_version < '3.13'", "onnx>=1.16.1", "onnxruntime>=1.18"]
 
 # Beside the package in site-packages: with SLIMKIT_AS_PADDLESLIM=1 a Python process takes paddleslim for slimkit.
-# Without the variable it costs a look into the environment. An editable install lacks it: see docs/paddleslim.md.
+# Without the variable it costs a look into the environment.
 PTH = "slimkit_as_paddleslim.pth"
 START = (
     "import os; os.environ.get('SLIMKIT_AS_PADDLESLIM') == '1'"
@@ -36,6 +37,14 @@ class BuildWithPth(build_py):
         return outputs if getattr(self, "editable_mode", False) else [*outputs, str(Path(self.build_lib, PTH))]
 
 
+class EditableWithPth(editable_wheel):
+    """The same for ``pip install -e``. (The method is private to setuptools: should it go, so does the file.)"""
+
+    def _run_build_commands(self, dist_name: str, unpacked_wheel: Any, *rest: Any) -> Any:
+        Path(unpacked_wheel, PTH).write_text(START, encoding="utf-8")
+        return super()._run_build_commands(dist_name, unpacked_wheel, *rest)
+
+
 setup(
     name="slimkit",
     version=VERSION["__version__"],
@@ -47,7 +56,7 @@ setup(
     packages=find_packages(include=["slimkit", "slimkit.*"]),
     package_data={"slimkit": ["py.typed"], "slimkit.recipe": ["templates/*", "assets/*"]},
     include_package_data=False,
-    cmdclass={"build_py": BuildWithPth},
+    cmdclass={"build_py": BuildWithPth, "editable_wheel": EditableWithPth},
     zip_safe=False,
     python_requires=">=3.9,<3.14",
     install_requires=[
