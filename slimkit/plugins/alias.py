@@ -165,8 +165,10 @@ def _counterpart(fullname: str) -> Optional[ModuleType]:
         return None
     try:
         found = importlib.util.find_spec(own) if name.isidentifier() else None
-    except ModuleNotFoundError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "slimkit":
+            return None
+        raise  # Paddle is not installed, say
     return importlib.import_module(own) if found is not None else None
 
 

@@ -181,6 +181,13 @@ def test_programs_that_try_go_on() -> None:
     assert SANAS is None and getattr(paddleslim, "nas", None) is None
 
 
+def test_a_package_that_slimkit_lacks_is_named_itself() -> None:
+    code = (
+        "sys.modules['paddle'] = None\ntry:\n    from paddleslim.prune import anything\nexcept ImportError as error:\n"
+    )
+    assert "paddle" in _python("import paddleslim\n" + code + "    print(error.name)")
+
+
 def test_dunder_names_are_plain_attribute_errors() -> None:
     import paddleslim
 
