@@ -144,13 +144,13 @@ def _find(module: str, name: str) -> Any:
     row = MODULES.get(module, {}).get(name)
     if row is not None and _is_object(row):
         return resolve(row, name)
-    if row is None and f"{module}.{name}" in MODULES:
-        return importlib.import_module(f"{module}.{name}")
-    counterpart = _counterpart(module)
-    if row is None and counterpart is not None:
+    if row is None:
+        if f"{module}.{name}" in MODULES:
+            return importlib.import_module(f"{module}.{name}")
+        counterpart = _counterpart(module)
         if hasattr(counterpart, name):
             return getattr(counterpart, name)
-        if _counterpart(f"{module}.{name}") is not None:
+        if counterpart is not None and _counterpart(f"{module}.{name}") is not None:
             return importlib.import_module(f"{module}.{name}")
     raise MissingAttributeError(sentence(module, name, row, _known(module)))
 

@@ -137,6 +137,8 @@ def _check_module(name: str) -> None:
     if found is None:
         where = f"{os.getcwd()} and sys.path"
         raise LaunchError(f"There is no module '{name}' for `slimkit run -m`; it was looked for in {where}.")
+    if found.submodule_search_locations is not None and importlib.util.find_spec(f"{name}.__main__") is None:
+        raise LaunchError(f"'{name}' is a package without a module __main__; name the module of it that is to be run.")
 
 
 def _fresh(argv: Sequence[str], folder: Optional[str]) -> None:

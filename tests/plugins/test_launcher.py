@@ -107,6 +107,7 @@ def test_a_folder_with_main_runs(folder: Path) -> None:
     [
         (["nothing.py"], "slimkit: There is no script 'nothing.py' in "),
         (["-m", "nothing.at.all"], "slimkit: There is no module 'nothing.at.all' for `slimkit run -m`"),
+        (["-m", "tools"], "slimkit: 'tools' is a package without a module __main__"),
         (["-m", "tools.nothing"], "slimkit: There is no module 'tools.nothing' for `slimkit run -m`"),
         (["-m"], "slimkit: `slimkit run` needs a script, or -m and a module"),
         ([], "slimkit: `slimkit run` needs a script, or -m and a module"),
