@@ -28,7 +28,8 @@ def sentence(error: Mapping[str, Any], where: str, allowed: List[str]) -> str:
         hint = f"did you mean '{close}'?" if close else f"allowed: {', '.join(sorted(allowed))}."
         return f"{where}: unknown key '{key}'; {hint}"
     message = str(error["msg"]).replace("Value error, ", "").replace("Input should be", "it must be")
-    return f"{where}: {key} = {error.get('input')!r}: {message.rstrip('.')}."
+    end = "" if message.endswith("?") else "."
+    return f"{where}: {key} = {error.get('input')!r}: {message.rstrip('.')}{end}"
 
 
 def _models(annotation: Any) -> Iterator[Type[BaseModel]]:

@@ -11,7 +11,17 @@ from paddle import nn
 
 from slimkit import Model, load_quantized
 
-__all__ = ["PACT", "assert_exported", "assert_goes_on", "first", "names_of", "quant_config", "trained"]
+__all__ = [
+    "PACT",
+    "assert_exported",
+    "assert_goes_on",
+    "dynamic",
+    "first",
+    "names_of",
+    "quant_config",
+    "square",
+    "trained",
+]
 
 
 def quant_config(**changes: Any) -> Dict[str, Any]:
@@ -90,3 +100,17 @@ def assert_goes_on(net: nn.Layer, loss: Callable[[nn.Layer], Any]) -> None:
     """After a save: dynamic mode, and a network that trains."""
     assert paddle.in_dynamic_mode()
     trained(net, loss, steps=1)
+
+
+def square(x: Any) -> Any:
+    """A loss: batches in, a number out."""
+    return lambda net: sum((value**2).mean() for value in paddle.utils.flatten(net(x)))
+
+
+def dynamic(net: nn.Layer, x: Any) -> Any:
+    """What a network computes whose forward to_static has wrapped, without the seconds of tracing that."""
+    paddle.jit.enable_to_static(False)
+    try:
+        return net(x)
+    finally:
+        paddle.jit.enable_to_static(True)

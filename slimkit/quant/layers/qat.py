@@ -7,6 +7,7 @@ import logging
 import zlib  # noqa: F401  (must precede paddle)
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
+import paddle
 from paddle import nn
 
 from slimkit.errors import ConfigError
@@ -14,6 +15,7 @@ from slimkit.quant.layers.config import LayerQuantConfig
 from slimkit.quant.layers.exporting import exporting
 from slimkit.quant.layers.fuse import fuse_conv_bn
 from slimkit.quant.layers.pact import PACT
+from slimkit.quant.layers.ptq_observer import observers
 from slimkit.quant.layers.save import given_spec, layer_of, save_quantized, trace_quantized
 from slimkit.quant.layers.wrappers import QUANTIZED, QuantizedLayer, Quantizers
 from slimkit.quant.layers.wrapping import layer_types, mark_float, quantizable, replace_layers, wrapped_layers
@@ -80,7 +82,7 @@ class QAT:
             ConfigError: no layer can be quantized, or the network is quantized already.
         """
         target = layer_of(model)
-        if any(True for _ in wrapped_layers(target)):
+        if observers(target) or any(True for _ in wrapped_layers(target)):
             raise ConfigError(f"{type(target).__name__} is quantized already; call quantize() once, on a float model.")
         if not inplace:
             model = copy.deepcopy(model)
@@ -138,6 +140,13 @@ class QAT:
         target = layer_of(model)
         if not any(True for _ in wrapped_layers(target)):
             raise ConfigError(f"{type(target).__name__} was not quantized; call quantize(model) before saving it.")
+        for path, wrapper in wrapped_layers(target):
+            if wrapper.weight.dtype != paddle.float32:
+                kind = str(wrapper.weight.dtype).rsplit(".", 1)[-1]
+                raise ConfigError(
+                    f"The weight of '{path}' is {kind}, and only float32 networks are exported; build the network "
+                    "anew, quantize it, load this one's state_dict and save that."
+                )
         specs = given_spec(target, input_spec)
         with exporting(target, self._types, self._quantizers) as made:
             found = trace_quantized(target, specs)

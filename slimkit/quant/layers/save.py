@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import zlib  # noqa: F401  (must precede paddle)
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Union
@@ -30,10 +31,15 @@ def layer_of(model: Any) -> nn.Layer:
     """The network itself, out of a ``DataParallel`` or another wrapper that holds it as ``_layers``.
 
     Raises:
-        ConfigError: not a layer.
+        ConfigError: not a layer, or Paddle is in static mode.
     """
     if not isinstance(model, nn.Layer):
         raise ConfigError(f"the model is a {type(model).__name__}; give a paddle.nn.Layer.")
+    if not paddle.in_dynamic_mode():
+        raise ConfigError(
+            f"{type(model).__name__} is a dygraph network and Paddle is in static mode; call paddle.disable_static() "
+            "first."
+        )
     while isinstance(model, paddle.DataParallel) or isinstance(getattr(model, "_layers", None), nn.Layer):
         model = model._layers
     return model
@@ -46,7 +52,14 @@ def given_spec(layer: nn.Layer, input_spec: Optional[Sequence[Any]]) -> List[Any
         ConfigError: there is neither.
     """
     if input_spec is not None:
-        return _named(layer, list(input_spec) if isinstance(input_spec, (list, tuple)) else [input_spec])
+        specs = list(input_spec) if isinstance(input_spec, (list, tuple)) else [input_spec]
+        if not any(isinstance(leaf, (paddle.static.InputSpec, paddle.Tensor)) for leaf in paddle.utils.flatten(specs)):
+            kinds = ", ".join(type(leaf).__name__ for leaf in specs[:3]) or "nothing"
+            raise ConfigError(
+                f"input_spec holds no input, it is made of {kinds}; give a list with one paddle.static.InputSpec or "
+                "tensor (or a nest of them) for each argument of forward."
+            )
+        return _named(layer, specs)
     found = getattr(layer.forward, "_input_spec", None)
     if found is None:
         found = getattr(getattr(layer.forward, "_function_spec", None), "_input_spec", None)
@@ -111,7 +124,12 @@ def save_quantized(quantized: Quantized, path: Union[str, Path], fmt: str) -> Pa
         quantized: what to write.
         path: prefix, ``dirname/file_prefix``.
         fmt: ``onnx`` or ``old``.
+
+    Raises:
+        ConfigError: the path names no file.
     """
+    if not isinstance(path, (str, Path)) or os.path.basename(path) in ("", ".", ".."):
+        raise ConfigError(f"path = {path!r} names no file; give folder and name in one, such as 'output/model'.")
     written = export_program(quantized.model, quantized.table, fmt).save(path)
     _logger.info("saved %s: %d quantized ops", written, len(quantized.table.ops))
     return written

@@ -116,6 +116,8 @@ class _QuantizedBase(nn.Layer):
     def _quantize_input(self, x: Any) -> Any:
         if self._exported_input is not None:
             return self._exported_input(x)
+        if paddle.in_dynamic_mode() and 0 in x.shape:  # Paddle's kernels crash on a tensor without elements
+            return x
         preprocess, quantizer = self._act_preprocess, self._fake_quant_input
         if type(preprocess) is PACT and isinstance(quantizer, FakeQuantMovingAverageAbsMax):
             return pact_quantize(x, preprocess, quantizer)

@@ -32,6 +32,8 @@ def layer_types(names: Iterable[Any]) -> Tuple[Type[nn.Layer], ...]:
                 + (f"; did you mean '{close}'?" if close else ".")
             )
         types.append(QUANTIZED[text].float_type)
+    if not types:
+        raise ConfigError(f"quantizable_layer_type is empty; name some of {', '.join(QUANTIZED)}.")
     return tuple(dict.fromkeys(types))
 
 
