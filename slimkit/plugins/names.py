@@ -47,6 +47,7 @@ _QUANTER = _rows(
     "slimkit.quant",
     "quant_aware convert quant_post_static quant_post_dynamic quant_post quant_post_only_weight",
 )
+_OP_TYPES = _rows("slimkit.plugins.op_types", "TRANSFORM_PASS_OP_TYPES QUANT_DEQUANT_PASS_OP_TYPES TENSORRT_OP_TYPES")
 _EMBEDDING = _rows("slimkit.quant", "quant_embedding")
 _INFERMODEL = _rows(_AUTO, "quant_aware_with_infermodel export_quant_infermodel")
 _RECONSTRUCTION = _rows(
@@ -134,7 +135,7 @@ _COMMON = {
     **_rows("slimkit.common", "get_logger load_config save_config AvgrageMeter VarCollector cached_reader lock unlock"),
     **_rows("slimkit.common", "get_feed_vars wrap_dataloader load_inference_model get_model_dir"),
     **_CONTROLLERS,
-    **_rows(_NAS, "Server Client"),
+    **_rows(_NAS, "Server Client rl_controller"),
     **_merged(_ONNX, _FUNCTIONAL, _PATTERNS, _RECOVER),
 }
 _WRAPPERS = {
@@ -155,6 +156,7 @@ MODULES: Dict[str, Rows] = {
         _rows(_NAS, "nas"),
         _rows(_AUTO, "auto_compression"),
         _rows(_LOW_BIT, "lc"),
+        _rows(NONE + "it downloads nothing", "utils"),
     ),
     "paddleslim.analysis": _ALL_ANALYSIS,
     "paddleslim.analysis._utils": _merged(
@@ -240,7 +242,7 @@ MODULES: Dict[str, Rows] = {
     "paddleslim.quant.post_quant_hpo": _HPO,
     "paddleslim.quant.qat": _rows(_NEW_API, "SlimQAT"),
     "paddleslim.quant.quant_embedding": _EMBEDDING,
-    "paddleslim.quant.quanter": _QUANTER,
+    "paddleslim.quant.quanter": _merged(_QUANTER, _OP_TYPES),
     "paddleslim.quant.quanters": _QUANTERS,
     "paddleslim.quant.reconstruction_quantization": _RECONSTRUCTION,
 }
