@@ -23,7 +23,7 @@ from paddle.static import InputSpec
 from slimkit.errors import ModelError
 from slimkit.ir.appended_ops import appended_ops
 
-__all__ = ["Trace", "mode", "trace"]
+__all__ = ["Trace", "converted_once", "mode", "trace"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def trace(target: Union[nn.Layer, Callable], input_spec: Sequence[Any], *, train
     """
     specs = _normalise(input_spec)
     root = _Root(target)
-    with mode(root, train), _clean_forwards(root), _converted_once():
+    with mode(root, train), _clean_forwards(root), converted_once():
         function = type(root).forward
         try:
             with paddle.pir_utils.DygraphPirGuard(), appended_ops() as appended:
@@ -156,15 +156,15 @@ def _clean_forwards(root: nn.Layer) -> Iterator[None]:
 
 
 @contextmanager
-def _converted_once() -> Iterator[None]:
+def converted_once() -> Iterator[None]:
     """Converts each forward's source once while its body runs.
 
     Paddle keeps converted code under the bound method it was called by, which is a new object at every call, so that
     each call of each layer is converted anew: three quarters of the time a quantized detector takes to trace.
     """
     cache = getattr(program_translator, "_FUNCTION_CACHE", None)
-    if cache is None or not hasattr(cache, "convert_with_cache"):
-        yield
+    if cache is None or not hasattr(cache, "convert_with_cache") or "convert_with_cache" in vars(cache):
+        yield  # another Paddle, or done already around this
         return
     own = cache.convert_with_cache
     cache.convert_with_cache = lambda function: own(getattr(function, "__func__", function))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-import warnings
-import zlib  # noqa: F401  (before paddle)
 from types import ModuleType
 from typing import Any, Optional, Tuple
 
-from slimkit.errors import SlimkitError
+from slimkit.plugins.both_formats import beside_json
 from slimkit.plugins.hooks import Undo
 from slimkit.plugins.repairs import Repair, together, with_attribute
 
@@ -45,23 +43,10 @@ def _engine(engine: ModuleType) -> Optional[Undo]:
     @functools.wraps(export)
     def exported(self: Any, save_path: Optional[str] = None, *args: Any, **kwargs: Any) -> Any:
         result = export(self, save_path, *args, **kwargs)
-        _beside_json(os.path.join(save_path or self.config["Global"]["save_inference_dir"], "inference"))
+        beside_json(os.path.join(save_path or self.config["Global"]["save_inference_dir"], "inference"))
         return result
 
     return together(with_attribute(kind, "__init__", made), with_attribute(kind, "export", exported))
-
-
-def _beside_json(prefix: str) -> None:
-    """Writes ``prefix.pdmodel`` where Paddle 3 wrote ``prefix.json``; the parameter file is the same for both."""
-    import paddle
-
-    if os.path.exists(f"{prefix}.json") and paddle.distributed.get_rank() == 0:
-        from slimkit.ir import Model
-
-        try:
-            Model.load(f"{prefix}.json").save(prefix)
-        except SlimkitError as error:
-            warnings.warn(f"slimkit: beside {prefix}.json no .pdmodel was written: {error}", stacklevel=3)
 
 
 REPAIRS: Tuple[Repair, ...] = (

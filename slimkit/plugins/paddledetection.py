@@ -5,14 +5,17 @@ For its repository (release/2.8, develop) and for the package ``paddledet`` 2.6.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import os
 import sys
 from types import ModuleType
 from typing import Any, Iterator, List, Optional, Set, Tuple
 
+from slimkit.plugins.both_formats import beside_json
 from slimkit.plugins.hooks import Undo
-from slimkit.plugins.repairs import Repair, with_attribute
+from slimkit.plugins.repairs import Repair, together, with_attribute
 
 __all__ = ["REPAIRS"]
 
@@ -55,6 +58,62 @@ def _gt_score(operators: ModuleType) -> Optional[Undo]:
     return with_attribute(operators.Gt2YoloTarget, "__call__", call)
 
 
+def _assigner(module: ModuleType) -> Optional[Undo]:
+    """Assigners add indices of int64 and of the labels' type, which Paddle 3 does for one type only."""
+    if "astype(assigned_gt_index.dtype)" in inspect.getsource(module):
+        return None  # mended
+    classes = [
+        value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    return together(*(with_attribute(one, "forward", _with_long_labels(one.forward)) for one in classes))
+
+
+def _with_long_labels(forward: Any) -> Any:
+    signature = inspect.signature(forward)
+
+    @functools.wraps(forward)
+    def repaired(*arguments: Any, **named: Any) -> Any:
+        given = signature.bind(*arguments, **named)
+        given.arguments["gt_labels"] = given.arguments["gt_labels"].astype("int64")
+        return forward(*given.args, **given.kwargs)
+
+    return repaired
+
+
+def _suppression(ops: ModuleType) -> Optional[Undo]:
+    """Non-maximum suppression in PIR programs; 2.6 knows dygraph's call and Paddle 2's programs."""
+    if hasattr(ops, "HAVE_PIR"):
+        return None  # mended
+    undos = [
+        with_attribute(ops, name, _in_pir_too(getattr(ops, name), kind))
+        for name, kind in (("multiclass_nms", "multiclass_nms3"), ("matrix_nms", "matrix_nms"))
+        if hasattr(ops, name)
+    ]
+    return together(*undos)
+
+
+def _in_pir_too(function: Any, kind: str) -> Any:
+    import paddle
+
+    from slimkit.ir.appended_ops import OPS
+
+    signature = inspect.signature(function)
+    tensors = {"BBoxes": "bboxes", "Scores": "scores", "RoisNum": "rois_num"}
+
+    @paddle.jit.not_to_static
+    def suppressed(*arguments: Any, **named: Any) -> Any:
+        if not paddle.framework.in_pir_mode():
+            return function(*arguments, **named)
+        bound = signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        given, row = bound.arguments, OPS[kind]
+        values = [given.get(name, default) for name, default in row.attrs.items()]
+        boxes, index, count = getattr(paddle._C_ops, kind)(*(given[tensors[slot]] for slot in row.inputs), *values)
+        return boxes, count if given["return_rois_num"] else None, index if given["return_index"] else None
+
+    return suppressed
+
+
 def _prune_input_spec(export_utils: ModuleType) -> Optional[Undo]:
     """Which inputs the outputs need, of a program that Paddle 3 traced; the function knows Paddle 2's programs."""
     import paddle
@@ -93,6 +152,36 @@ def _with_blocks(op: Any) -> Iterator[Any]:
             yield from _with_blocks(inner)
 
 
+def _trainer(module: ModuleType) -> Optional[Undo]:
+    """Exports trace whole networks (2.6 asks for nothing, which Paddle 3 takes for parts), in both of its formats."""
+    kind = module.Trainer
+    export, described = kind.export, kind._get_infer_cfg_and_input_spec
+
+    @functools.wraps(export)
+    def exported(self: Any, output_dir: str = "output_inference", *arguments: Any, **named: Any) -> Any:
+        from slimkit.ir.tracing import converted_once
+
+        with converted_once():
+            result = export(self, output_dir, *arguments, **named)
+        if "slim" not in self.cfg or "QAT" not in self.cfg["slim_type"]:  # else slimkit has written it
+            name = os.path.splitext(os.path.split(self.cfg.filename)[-1])[0]
+            for prefix in (os.path.join(output_dir, name, "model"), os.path.join(output_dir, "inference")):
+                beside_json(prefix)
+        return result
+
+    @functools.wraps(described)
+    def whole(self: Any, *arguments: Any, **named: Any) -> Any:
+        from paddle.jit.dy2static.utils import ENV_ENABLE_SOT
+        from paddle.utils.environments import EnvironmentVariableGuard
+
+        with EnvironmentVariableGuard(ENV_ENABLE_SOT, False):
+            return described(self, *arguments, **named)
+
+    return together(
+        with_attribute(kind, "export", exported), with_attribute(kind, "_get_infer_cfg_and_input_spec", whole)
+    )
+
+
 REPAIRS: Tuple[Repair, ...] = (
     Repair(
         "ppdet.core.workspace",
@@ -107,11 +196,35 @@ REPAIRS: Tuple[Repair, ...] = (
         "later; the data loader's thread dies of it and the training hangs",
         "QuantEcon/QuantEcon.py#839 (the change in numpy); PaddleDetection has no report",
     ),
+    *(
+        Repair(
+            f"ppdet.modeling.assigners.{name}",
+            _assigner,
+            "TypeError: (InvalidType) Type promotion only support calculations between floating-point numbers, from "
+            "the label assigners of PicoDet and PP-YOLOE in paddledet 2.6",
+            "PaddlePaddle/PaddleDetection#9058, mended by PaddlePaddle/PaddleDetection#8909",
+        )
+        for name in ("atss_assigner", "task_aligned_assigner", "task_aligned_assigner_cr")
+    ),
+    Repair(
+        "ppdet.modeling.ops",
+        _suppression,
+        "TypeError: The type of '%BBoxes' in operator multiclass_nms3 should be one of [str, bytes, Variable], from "
+        "exporting with paddledet 2.6",
+        "PaddlePaddle/PaddleDetection#9163",
+    ),
     Repair(
         "ppdet.engine.export_utils",
         _prune_input_spec,
         "AttributeError: 'set' object has no attribute 'insert' (release 2.8), or 'Program' object has no attribute "
         "'_prune' (2.6), from tools/export_model.py",
         "PaddlePaddle/PaddleDetection#9163, mended by PaddlePaddle/PaddleDetection#9255",
+    ),
+    Repair(
+        "ppdet.engine.trainer",
+        _trainer,
+        "RuntimeError: Can't call main_program when full_graph=False, from exporting with paddledet 2.6; "
+        "model.json, but no model.pdmodel, from tools/export_model.py of a float or pruned model",
+        "PaddlePaddle/PaddleDetection#8941",
     ),
 )
