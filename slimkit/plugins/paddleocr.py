@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from slimkit.plugins.hooks import Undo
+from slimkit.plugins.paddleocr_pact import started
 from slimkit.plugins.repairs import Repair, with_attribute
 
 __all__ = ["REPAIRS", "input_shape", "mended_main"]
@@ -153,5 +154,11 @@ REPAIRS: Tuple[Repair, ...] = (
         "deploy/slim/quantization on PP-OCRv4's recognizer: AssertionError, as its second loss is not SARLoss; "
         "deploy/slim/prune on it or the direction classifier: a pooling of height 0, UnboundLocalError of input_shape",
         "PaddlePaddle/PaddleOCR#11409, #11897",
+    ),
+    Repair(
+        "slimkit.quant.layers.wrappers",
+        started,
+        "hmean 0 after QAT of PP-OCRv4's detector: alpha of quant.py's PACT starts at 20, activations reach 2000",
+        "deploy/slim/quantization/quant.py is of the time of MobileNetV3",
     ),
 )
