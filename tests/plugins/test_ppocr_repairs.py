@@ -1,0 +1,201 @@
+"""The repairs of PaddleOCR, on modules and scripts of the shape that its own have."""
+
+import ast
+import types
+import zlib  # noqa: F401
+
+import numpy as np
+import paddle
+import pytest
+
+from slimkit import QAT
+from slimkit.plugins.paddleocr import REPAIRS, input_shape, mended_main
+
+BY_MODULE = {repair.module: repair.apply for repair in REPAIRS}
+
+TRAIN = """
+def main(config):
+    if hasattr(post_process_class, "character"):
+        found = "NRTRLabelDecode" if config["Head"] == "MultiHead" else "one head"
+    return found
+"""
+SLIM = """
+def main(config):
+    {before}
+    if hasattr(post_process_class, "character"):
+        assert config["Head"] != "MultiHead"
+        found = "SARLabelDecode"
+    return found, {result}
+"""
+SHAPES = """
+    if config["Architecture"]["model_type"] == "det":
+        input_shape = [1, 3, 640, 640]
+    elif config["Architecture"]["model_type"] == "rec":
+        input_shape = [1, 3, 32, 320]
+    infer_shape = [3, -1, -1]
+    if config["Architecture"]["model_type"] == "rec":
+        infer_shape = [3, 32, -1]
+"""
+
+
+def config(kind, *transforms):
+    return {
+        "Head": "MultiHead",
+        "Architecture": {"model_type": kind},
+        "Eval": {"dataset": {"transforms": [{"DecodeImage": None}, *transforms]}},
+    }
+
+
+def write_clone(folder, source):
+    """A clone with tools/train.py and one deploy/slim script; returns the script."""
+    (folder / "tools").mkdir()
+    (folder / "tools/train.py").write_text(TRAIN)
+    script = folder / "deploy/slim/prune/sensitivity_anal.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(source)
+    return script
+
+
+def run(script, settings):
+    """Runs a script as slimkit does: its own code, then ``preprocess``, then ``main``."""
+    program = types.ModuleType("tools.program")
+    program.preprocess = lambda: settings
+    undo = BY_MODULE["tools.program"](program)
+    named = {"__file__": str(script), "program": program, "post_process_class": types.SimpleNamespace(character="a")}
+    source = script.read_text() + "\nsettings = program.preprocess()\nresult = main(settings)"
+    exec(compile(source, str(script), "exec"), named)
+    undo()
+    return named["result"]
+
+
+def test_a_slim_script_sets_up_heads_as_train_does(tmp_path):
+    script = write_clone(tmp_path, SLIM.format(before="", result="0"))
+    assert run(script, config("rec"))[0] == "NRTRLabelDecode"
+    assert "NRTR" not in script.read_text()
+
+
+LINES = {"RecResizeImg": {"image_shape": [3, 48, 320]}}
+TURNED = {"ClsResizeImg": {"image_shape": [3, 48, 192]}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "expected"),
+    [
+        ("rec", [LINES], ([1, 3, 48, 320], [3, 48, -1])),
+        ("cls", [TURNED], ([1, 3, 48, 192], [3, -1, -1])),
+        ("det", [{"DetResizeForTest": None}], ([1, 3, 640, 640], [3, -1, -1])),
+        ("rec", [], ([1, 3, 32, 320], [3, 32, -1])),
+    ],
+)
+def test_prune_scripts_take_the_shapes_of_the_config(tmp_path, kind, steps, expected):
+    script = write_clone(tmp_path, SLIM.format(before=SHAPES.strip(), result="input_shape, infer_shape"))
+    assert run(script, config(kind, *steps))[1:] == expected
+
+
+def test_shapes_of_a_script_without_them_are_left_alone():
+    script = """
+def main(config):
+    if config:
+        input_shape = config["shape"]
+    else:
+        input_shape = None
+"""
+    assert mended_main(script, TRAIN) is None
+
+
+def test_a_script_that_is_right_is_not_touched():
+    assert mended_main(TRAIN, TRAIN) is None
+    assert mended_main("x = 1", TRAIN) is None
+
+
+def test_changes_are_named():
+    found = mended_main(SLIM.format(before=SHAPES.strip(), result="0"), TRAIN)
+    assert found is not None and len(found[1]) == 3
+    assert ast.unparse(found[0]).count("_slimkit_input_shape") == 2
+
+
+def test_a_script_elsewhere_is_not_rewritten(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(SLIM.format(before="", result="0"))
+    with pytest.raises(AssertionError):
+        run(script, config("rec"))
+
+
+def test_dynamic_sides_stay():
+    assert input_shape(config("rec", LINES), [3, 32, -1]) == [3, 48, -1]
+
+
+def test_a_crop_takes_one_number_of_a_region():
+    module = types.ModuleType("random_crop_data")
+    module.region_wise_random_select = lambda regions, size: 1 / 0
+    undo = BY_MODULE["ppocr.data.imaug.random_crop_data"](module)
+    regions = [np.arange(2, 5), np.arange(9, 12)]
+    found = {module.region_wise_random_select(regions, 20) for _ in range(200)}
+    ends = {end for pair in found for end in pair}
+    assert ends == {2, 3, 4, 9, 10, 11} and all(low <= high for low, high in found)
+    undo()
+    with pytest.raises(ZeroDivisionError):
+        module.region_wise_random_select(regions, 20)
+
+
+class PACT(paddle.nn.Layer):
+    """As deploy/slim/quantization/quant.py writes it."""
+
+    def __init__(self):
+        super().__init__()
+        attr = paddle.ParamAttr(name=self.full_name() + ".pact", initializer=paddle.nn.initializer.Constant(20))
+        self.alpha = self.create_parameter(shape=[1], attr=attr, dtype="float32")
+
+    def forward(self, x):
+        relu = paddle.nn.functional.relu
+        return x - relu(x - self.alpha) + relu(-self.alpha - x)
+
+
+@pytest.fixture
+def quantized_wrappers():
+    """``slimkit.quant.layers.wrappers``, repaired for a test."""
+    from slimkit.quant.layers import wrappers
+
+    undo = BY_MODULE["slimkit.quant.layers.wrappers"](wrappers)
+    yield wrappers
+    undo()
+
+
+def alpha_after(batches, act=PACT):
+    """alpha of a linear layer after some batches of training."""
+    network = paddle.nn.Sequential(paddle.nn.Linear(8, 2))
+    QAT(act_preprocess=act).quantize(network)
+    network.train()
+    for batch in batches:
+        network(paddle.to_tensor(batch.astype(np.float32)))
+    return network[0]._layer._act_preprocess.alpha.item()
+
+
+def normal(deviation):
+    return np.random.default_rng(0).normal(0, deviation, (64, 8))
+
+
+def test_alpha_is_raised_where_it_would_clip_the_network_away(quantized_wrappers):
+    assert 500 < alpha_after([normal(300)]) < 1200  # the largest is 1170
+
+
+def test_alpha_stays_where_it_clips_little(quantized_wrappers):
+    few = normal(5)
+    few[0, 0] = 25
+    assert alpha_after([few]) == 20
+
+
+def test_only_the_first_batch_counts(quantized_wrappers):
+    assert alpha_after([normal(5), normal(300)]) == 20
+
+
+def test_without_the_repair_alpha_is_the_users():
+    assert alpha_after([normal(300)]) == 20
+
+
+def test_another_layer_is_left_alone(quantized_wrappers):
+    class Half(PACT):
+        def forward(self, x):
+            return x - paddle.nn.functional.relu(x - self.alpha)
+
+    assert alpha_after([normal(300)], Half) == 20
