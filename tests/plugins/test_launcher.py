@@ -93,6 +93,13 @@ def test_a_module_s_traceback_begins_in_the_module(folder: Path) -> None:
     assert error.splitlines()[1].strip().startswith(f'File "{folder}/tools/script.py"')
 
 
+def test_pytest_runs_tests_that_import_paddleslim(folder: Path) -> None:
+    test = "import paddleslim\ndef test_it(): assert 'slimkit' in paddleslim.__version__\ndef test_not(): assert 0\n"
+    (folder / "test_x.py").write_text(test)
+    code, out, _ = _start([*RUN, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_x.py"], folder)
+    assert code == 1 and "1 failed, 1 passed" in out
+
+
 def test_a_syntax_error_is_python_s(folder: Path) -> None:
     assert _start([*RUN, "tools/wrong.py"], folder) == _start([*PLAIN, "tools/wrong.py"], folder)
 
