@@ -141,7 +141,7 @@ def test_tensors_of_one_element_are_numbers() -> None:
         assert complex(paddle.full(shape, 2.0)) == 2 + 0j
         assert int(paddle.full(shape, 2.75)) == 2
         assert [7, 8, 9][paddle.full(shape, 1, "int64")] == 8
-    with pytest.raises(TypeError, match=r"not one of shape \[2\]"):
+    with pytest.raises((TypeError, AssertionError), match=r"one element"):  # the repair's, or an older numpy's Paddle's
         float(paddle.zeros([2]))
 
 
