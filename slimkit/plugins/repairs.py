@@ -98,6 +98,13 @@ def _numbers(paddle: ModuleType) -> Optional[Undo]:
     return together(*(with_attribute(tensor, name, converting(kind)) for name, kind in names.items()))
 
 
+def _guard(base: Any) -> Optional[Undo]:
+    old, new = "_to_static_mode_guard_", "to_static_mode_guard"
+    if hasattr(base, old) or not hasattr(base, new):
+        return None
+    return with_attribute(base, old, getattr(base, new))
+
+
 REPAIRS: Tuple[Repair, ...] = (
     Repair(
         "numpy",
@@ -111,6 +118,12 @@ REPAIRS: Tuple[Repair, ...] = (
         "TypeError: only 0-dimensional arrays can be converted to Python scalars, from float(tensor), int(tensor) of a "
         "tensor of shape [1], and so from paddle.flops, on numpy 2.4 and later",
         "PaddlePaddle/Paddle#77010",
+    ),
+    Repair(
+        "paddle.base.dygraph.base",
+        _guard,
+        "AttributeError: no attribute '_to_static_mode_guard_', from code that traces as PaddleSlim's flops does",
+        "PaddlePaddle/PaddleDetection#9430",
     ),
     Repair(
         "paddle.hapi.dynamic_flops",

@@ -145,6 +145,19 @@ def test_tensors_of_one_element_are_numbers() -> None:
         float(paddle.zeros([2]))
 
 
+def test_the_guard_of_tracing_has_its_old_name_too() -> None:
+    base = importlib.import_module("paddle.base.dygraph.base")
+    had = hasattr(base, "_to_static_mode_guard_")
+    startup.install()
+    try:
+        with base._to_static_mode_guard_(is_to_static=True):
+            assert base.in_to_static_mode()
+        assert not base.in_to_static_mode()
+    finally:
+        startup.uninstall()
+    assert hasattr(base, "_to_static_mode_guard_") == had
+
+
 def _network() -> nn.Layer:
     return nn.Sequential(
         nn.Conv2D(3, 8, 3, padding=1), nn.BatchNorm2D(8), nn.ReLU(), nn.Conv2D(8, 8, 3, groups=8),
