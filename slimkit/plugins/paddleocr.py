@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from slimkit.plugins.both_formats import beside_json
 from slimkit.plugins.hooks import Undo
 from slimkit.plugins.paddleocr_pact import started
 from slimkit.plugins.repairs import Repair, with_attribute
@@ -38,6 +39,22 @@ def _one_number(module: ModuleType) -> Optional[Undo]:
     if not hasattr(module, "region_wise_random_select"):
         return None
     return with_attribute(module, "region_wise_random_select", region_wise_random_select)
+
+
+def _both_formats(exporting: ModuleType) -> Undo:
+    """Writes ``inference.pdmodel`` beside the ``inference.json`` of a float model."""
+    original = exporting.export_single_model
+
+    @functools.wraps(original)
+    def export_single_model(
+        model: Any, arch_config: Any, save_path: str, logger: Any, input_shape: Any = None, quanter: Any = None
+    ) -> Any:
+        result = original(model, arch_config, save_path, logger, input_shape, quanter)
+        if quanter is None:
+            beside_json(save_path)
+        return result
+
+    return with_attribute(exporting, "export_single_model", export_single_model)
 
 
 def _slim_scripts(program: ModuleType) -> Undo:
@@ -147,6 +164,13 @@ REPAIRS: Tuple[Repair, ...] = (
         "TypeError: only 0-dimensional arrays can be converted to Python scalars, logged for most pictures of a "
         "detector's training, which it then leaves out, on numpy 2.4 and later",
         "not reported; numpy 2.4 made a deprecation of numpy 1.25 an error",
+    ),
+    Repair(
+        "ppocr.utils.export_model",
+        _both_formats,
+        "ValueError: Please set inference model dir, from deploy/slim/quantization/quant_kl.py, which reads "
+        "inference.pdmodel: tools/export_model.py writes inference.json",
+        "PaddlePaddle/PaddleOCR#14223",
     ),
     Repair(
         "tools.program",

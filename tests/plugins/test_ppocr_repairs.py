@@ -138,6 +138,20 @@ def test_a_crop_takes_one_number_of_a_region():
         module.region_wise_random_select(regions, 20)
 
 
+def test_a_float_model_is_written_in_both_formats(tmp_path):
+    module = types.ModuleType("ppocr.utils.export_model")
+
+    def export_single_model(model, arch_config, save_path, logger, input_shape=None, quanter=None):
+        if quanter is None:
+            paddle.jit.save(model, save_path, [paddle.static.InputSpec([None, 4], "float32")])
+
+    module.export_single_model = export_single_model
+    BY_MODULE["ppocr.utils.export_model"](module)
+    module.export_single_model(paddle.nn.Linear(4, 2), {}, str(tmp_path / "inference"), None)
+    assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".pdmodel", ".pdiparams"}
+    module.export_single_model(None, {}, str(tmp_path / "none"), None, None, object())
+
+
 class PACT(paddle.nn.Layer):
     """As deploy/slim/quantization/quant.py writes it."""
 
