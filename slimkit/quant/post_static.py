@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
 
+import numpy as np
+
 from slimkit.errors import ConfigError, nearest
 from slimkit.ir.model import Model
 from slimkit.quant.calibration_data import CalibrationFeeds
@@ -16,7 +18,7 @@ from slimkit.quant.ops import ACTIVATION_OPS, WEIGHT_OPS
 from slimkit.quant.ptq import post_training_quantize
 from slimkit.quant.ptq_config import PtqConfig
 
-__all__ = ["quant_post", "quant_post_static", "saved_prefix"]
+__all__ = ["name_list", "quant_post", "quant_post_static", "saved_prefix"]
 
 WEIGHTED = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "mul", "matmul", "matmul_v2")
 ACTIVATION_TYPES = ("range_abs_max", "moving_average_abs_max", "abs_max")
@@ -98,12 +100,16 @@ def quant_post_static(
         ModelError: the model cannot be read, is quantized already, or fails on the data.
     """
     row, runtime = _backend(deploy_backend)
+    target = saved_prefix(quantize_model_path, save_model_filename, "quantize_model_path")
+    for key, number in (("batch_size", batch_size), ("batch_nums", 1 if batch_nums is None else batch_nums)):
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+            raise ConfigError(f"{key} = {number!r}: it is a whole number, at least 1.")
     _one_of("round_type", round_type, ("round", "adaround"))
     _one_of("activation_quantize_type", activation_quantize_type, ACTIVATION_TYPES)
     settings = PtqConfig.read(
         {
             "algo": algo,
-            "hist_percent": float(hist_percent),
+            "hist_percent": float(hist_percent) if isinstance(hist_percent, (int, np.number)) else hist_percent,
             "weight_quantize_type": weight_quantize_type,
             "activation_bits": activation_bits,
             "weight_bits": weight_bits,
@@ -120,9 +126,7 @@ def quant_post_static(
     place = getattr(executor, "place", None)
     quantized = post_training_quantize(model, feeds, (row,), settings, place).quantized[row]
     fmt = "onnx" if onnx_format else "old"
-    written = export_program(quantized.model, quantized.table, fmt, runtime=runtime).save(
-        saved_prefix(quantize_model_path, save_model_filename)
-    )
+    written = export_program(quantized.model, quantized.table, fmt, runtime=runtime).save(target)
     if save_params_filename is not None:
         _rename_params(written, save_params_filename)
 
@@ -132,8 +136,14 @@ def quant_post(*args: Any, **kwargs: Any) -> None:
     quant_post_static(*args, **kwargs)
 
 
-def saved_prefix(folder: str, model_filename: Optional[str]) -> Path:
-    """Where a model is written: the file name's ``.pdmodel`` is left out, None is ``model``."""
+def saved_prefix(folder: Any, model_filename: Optional[str], key: str) -> Path:
+    """Where a model is written: the file name's ``.pdmodel`` is left out, None is ``model``.
+
+    Raises:
+        ConfigError: the folder, given as the argument ``key``, is no path.
+    """
+    if not isinstance(folder, (str, Path)):
+        raise ConfigError(f"{key} = {folder!r} is no path; give the folder to write.")
     name = model_filename or "model"
     return Path(folder) / (name[: -len(".pdmodel")] if name.endswith(".pdmodel") else name)
 
@@ -146,11 +156,11 @@ def _rename_params(model_file: Path, name: str) -> None:
 
 
 def _source(model_dir: str) -> str:
-    return str(model_dir).rstrip("/") or "/"
+    return str(model_dir).rstrip("/") or ("/" if str(model_dir) else ".")
 
 
 def _backend(name: Optional[str]) -> Tuple[str, Optional[str]]:
-    key = name.lower() if name else None
+    key = name.lower() if name and isinstance(name, str) else name or None
     if key not in BACKENDS:
         raise ConfigError(f"deploy_backend = '{name}': allowed are None, tensorrt, mkldnn and arm.")
     return BACKENDS[key]
@@ -164,8 +174,20 @@ def _one_of(key: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def _op_types(asked: Sequence[str], full: bool) -> List[str]:
-    return list(dict.fromkeys([*WEIGHT_OPS, *ACTIVATION_OPS])) if full else list(asked)
+    return list(dict.fromkeys([*WEIGHT_OPS, *ACTIVATION_OPS])) if full else name_list("quantizable_op_type", asked)
 
 
 def _skip_rules(names: Optional[Sequence[str]]) -> List[QuantRule]:
-    return [QuantRule(names=[glob.escape(name) for name in names], skip=True)] if names else []
+    listed = name_list("skip_tensor_list", names or [])
+    return [QuantRule(names=[glob.escape(name) for name in listed], skip=True)] if listed else []
+
+
+def name_list(key: str, names: Any) -> List[str]:
+    """A list of names that is one.
+
+    Raises:
+        ConfigError: it is not, given as the argument ``key``.
+    """
+    if not isinstance(names, (list, tuple, set)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{key} = {names!r} is no list of names; give a list, also of one.")
+    return list(names)

@@ -19,7 +19,7 @@ from slimkit.numerics.scales import abs_max, channel_wise_abs_max
 from slimkit.quant.export import export_program
 from slimkit.quant.ops import WEIGHT_OPS, weight_axis
 from slimkit.quant.passes.extract_table import scope_value
-from slimkit.quant.post_static import saved_prefix
+from slimkit.quant.post_static import name_list, saved_prefix
 from slimkit.quant.quantized import Quantized
 from slimkit.quant.table import QuantizedOp, QuantParams, QuantTable
 from slimkit.quant.weights_on_grid import put_on_grids
@@ -64,14 +64,16 @@ def quant_post_dynamic(
     """
     if weight_bits not in (8, 16):
         raise ConfigError(f"weight_bits = {weight_bits}: weights are stored with 8 or 16 bits.")
-    model = Model.load(model_dir, model_filename=model_filename, params_filename=params_filename)
-    quantized = quantize_weights(model, quantizable_op_type, weight_bits)
-    folder = Path(save_model_dir)
+    saved_prefix(save_model_dir, save_model_filename, "save_model_dir")
+    op_types = name_list("quantizable_op_type", quantizable_op_type)
+    model = Model.load(str(model_dir), model_filename=model_filename, params_filename=params_filename)
+    quantized = quantize_weights(model, op_types, weight_bits)
     runtime = "onednn" if weight_bits == 8 else None  # right in Paddle Inference's int8 mode too, which has no int16
     stored = export_program(quantized.model, quantized.table, runtime=runtime)
-    stored.save(saved_prefix(str(folder / "quantized_model"), save_model_filename))
+    folder = Path(save_model_dir)
+    stored.save(saved_prefix(folder / "quantized_model", save_model_filename, "save_model_dir"))
     if generate_test_model:
-        quantized.model.save(saved_prefix(str(folder / "test_model"), save_model_filename))
+        quantized.model.save(saved_prefix(folder / "test_model", save_model_filename, "save_model_dir"))
 
 
 quant_post_only_weight = quant_post_dynamic
@@ -98,6 +100,8 @@ def quantize_weights(
         ConfigError: an op type without a weight.
         ModelError: the model has no such op.
     """
+    if not op_types:
+        raise ConfigError(f"quantizable_op_type is empty; name some of {', '.join(WEIGHT_OPS)}.")
     wanted = {kind for name in op_types for kind in _MEANS.get(name, (name,))}
     unknown = next((kind for kind in op_types if kind not in WEIGHT_OPS), None)
     if unknown is not None:

@@ -113,6 +113,14 @@ def test_per_tensor_and_shared_weights():
 
 def test_what_is_refused(folder, tmp_path):
     source = str(folder / "float")
+    for settings, sentence in (
+        ({"save_model_dir": None}, "save_model_dir = None is no path"),
+        ({"quantizable_op_type": "conv2d"}, "'conv2d' is no list of names"),
+        ({"quantizable_op_type": []}, "is empty; name some of conv2d"),
+    ):
+        where = {"model_dir": source, "save_model_dir": str(tmp_path), "model_filename": None}
+        with pytest.raises(ConfigError, match=sentence):
+            quant_post_dynamic(**{**where, "params_filename": None, **settings})
     with pytest.raises(ConfigError, match=r"weight_bits = 4.*8 or 16"):
         quant_post_dynamic(source, str(tmp_path), None, None, weight_bits=4)
     with pytest.raises(ConfigError, match=r"'pool2d' has no weight.*conv2d"):

@@ -113,6 +113,9 @@ class FilterPruner(Pruner):
         return Scorer(self.network.tensors, Criterion(name, row.function))
 
     def _measured(self, target_vars: Optional[Sequence[str]], skip_vars: Iterable[str]) -> List[str]:
+        for key, names in (("skip_vars", skip_vars), ("target_vars", target_vars)):
+            if isinstance(names, str):
+                raise ConfigError(f"{key} = {names!r} is no list; give a list of parameters, also of one.")
         skip = {*skip_vars, *self.skip_vars}
         if target_vars is None:
             masters = [self._master(group) for group in self.network.groups.prunable]

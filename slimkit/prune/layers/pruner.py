@@ -200,6 +200,8 @@ class Pruner:
             ConfigError: an unknown parameter, a ratio out of range, or nothing of it can be pruned.
             ModelError: the layer would not work; it stays as it was.
         """
+        if not isinstance(ratios, Mapping) or not all(isinstance(name, str) for name in ratios):
+            raise ConfigError(f"ratios = {ratios!r} is no dict of ratios; give parameter -> fraction of its filters.")
         wanted: Dict[str, float] = {}
         skipped: Dict[str, str] = {}
         for name, ratio in ratios.items():
@@ -264,8 +266,8 @@ class Pruner:
 
 
 def _axis(axis: Axis) -> int:
-    found = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
-    if len(found) != 1:
+    found = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+    if len(found) != 1 or isinstance(found[0], bool) or not isinstance(found[0], (int, np.integer)):
         raise ConfigError(f"axis = {axis!r}: filters lie along one axis; give [0] for convolutions.")
     return int(found[0])
 

@@ -245,6 +245,14 @@ def test_bad_input() -> None:
         pruner.prune_vars({net.backbone[0].bias.name: 0.5}, [0])
     with pytest.raises(ConfigError, match="apply = 'physical' is none of"):
         pruner.prune_vars({first: 0.5}, [0], apply="physical")
+    for ratios in (None, [first], {3: 0.5}):
+        with pytest.raises(ConfigError, match="is no dict of ratios"):
+            pruner.prune_vars(ratios, [0])
+    for axis in (None, "0", [], [0, 1]):
+        with pytest.raises(ConfigError, match=r"filters lie along one axis; give \[0\]"):
+            pruner.prune_vars({first: 0.5}, axis)
+    with pytest.raises(ConfigError, match=r"skip_vars = 'conv' is no list"):
+        pruner.sensitive(eval_func=lambda: 1.0, skip_vars="conv")
     with pytest.raises(ConfigError, match="prune_type = 'convolution' is none of conv, fc"):
         L1NormFilterPruner(net, [1, 3, 16, 16], prune_type="convolution")
     with pytest.warns(UserWarning, match="2 parameters with filters were not pruned, such as"):
