@@ -76,6 +76,7 @@ class InputObserver:
     norm: Optional[nn.Layer] = field(default=None, repr=False)
     histogram: AbsHistogram = field(init=False)
     _scale: Any = field(default=None, init=False, repr=False)
+    _value: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.histogram = AbsHistogram(self.calibration.activation.bins)
@@ -92,8 +93,9 @@ class InputObserver:
     def fix(self) -> None:
         """Takes the threshold of what was seen; afterwards the layer can be simulated and traced."""
         if self.seen:
-            value = nn.initializer.Constant(float(self.threshold()))
-            self._scale = paddle.create_parameter([1], "float32", default_initializer=value)
+            self._value = float(self.threshold())
+            initial = nn.initializer.Constant(self._value)
+            self._scale = paddle.create_parameter([1], "float32", default_initializer=initial)
             self._scale.stop_gradient = True
 
     def __call__(self, layer: nn.Layer, args: Tuple[Any, ...], named: Dict[str, Any]) -> Any:
@@ -121,10 +123,12 @@ class InputObserver:
             ) from None
 
     def _on_grid(self, x: Any) -> Any:
-        kind, bits = x.dtype, self.calibration.activation.quant_bits
+        kind, bits, scale = x.dtype, self.calibration.activation.quant_bits, self._scale
+        if self.calibration.mode == SIMULATE and not paddle.in_dynamic_mode():
+            scale = paddle.full([1], self._value)  # paddle.jit.save knows no parameters but the layers'
         if kind == paddle.float32:
-            return fixed_scale(x, self._scale, bits)
-        return fixed_scale(x.astype("float32"), self._scale, bits).astype(kind)
+            return fixed_scale(x, scale, bits)
+        return fixed_scale(x.astype("float32"), scale, bits).astype(kind)
 
     def _put_weight(self, layer: nn.Layer) -> None:
         """Until :func:`_take_weight`, ``layer.weight`` reads the weight on its grid; the parameter stays what it is."""

@@ -163,6 +163,16 @@ def test_a_network_that_cannot_be_traced_goes_on_observing(tmp_path: Path) -> No
     assert np.array_equal(ran(model, IMAGES[0]), expected) and paddle.in_dynamic_mode() and not list(tmp_path.iterdir())
 
 
+def test_paddles_own_jit_takes_the_simulation(tmp_path: Path) -> None:
+    ptq = PTQ()
+    model = ptq.convert(calibrated(ptq.quantize(made(Plain)), IMAGES))
+    expected = ran(model, IMAGES[0])
+    static = paddle.jit.to_static(model, input_spec=SPEC, full_graph=True)
+    assert far(ran(static, IMAGES[0]), expected) < NOISE
+    paddle.jit.save(static, str(tmp_path / "m"))
+    assert far(ran(paddle.jit.load(str(tmp_path / "m")), IMAGES[0]), expected) < NOISE
+
+
 def test_an_unknown_argument_of_save(tmp_path: Path) -> None:
     ptq = PTQ()
     with pytest.raises(ConfigError, match="no argument 'onnx'; it takes model, path, input_spec and onnx_format"):
