@@ -100,22 +100,29 @@ def _collect(concrete: ConcreteProgram, appended: Mapping[int, Any]) -> Trace:
 
 
 def _normalise(input_spec: Sequence[Any]) -> List[Any]:
-    """Names every spec and marks feeds as needing no gradient."""
+    """Names every spec and marks feeds as needing no gradient.
+
+    Raises:
+        ModelError: two have one name.
+    """
     if isinstance(input_spec, (InputSpec, paddle.Tensor)):
         input_spec = [input_spec]
-    count = 0
+    names: List[str] = []
 
     def convert(item: Any) -> Any:
-        nonlocal count
         if isinstance(item, paddle.Tensor):
             item = InputSpec.from_tensor(item)
         if not isinstance(item, InputSpec):
             return item
-        count += 1
+        names.append(item.name or f"x{len(names)}")
         shape = [-1 if side is None else side for side in item.shape]
-        return InputSpec(shape, item.dtype, item.name or f"x{count - 1}", stop_gradient=True)
+        return InputSpec(shape, item.dtype, names[-1], stop_gradient=True)
 
-    return list(paddle.utils.map_structure(convert, list(input_spec)))
+    specs = list(paddle.utils.map_structure(convert, list(input_spec)))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ModelError(f"Two inputs of the spec are named '{twice}'; feeds are found by name, so give each its own.")
+    return specs
 
 
 @contextmanager

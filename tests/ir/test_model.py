@@ -191,6 +191,12 @@ def test_untraceable_layer_is_one_sentence():
     assert paddle.in_dynamic_mode()
 
 
+def test_two_inputs_of_one_name():
+    specs = [paddle.static.InputSpec([None, 3], name="x")] * 2
+    with pytest.raises(ModelError, match="Two inputs of the spec are named 'x'"):
+        Model.from_layer(nn.Bilinear(3, 3, 2), specs)
+
+
 def test_saving_keeps_only_what_the_fetches_need(tmp_path: Path):
     class WithLoss(nn.Layer):
         def __init__(self) -> None:

@@ -103,7 +103,9 @@ class QAT:
 
     def _wrap(self, layer: nn.Layer) -> QuantizedLayer:
         kind = next(quantized for quantized in QUANTIZED.values() if isinstance(layer, quantized.float_type))
-        return QuantizedLayer(kind(layer, self._quantizers))
+        wrapper = QuantizedLayer(kind(layer, self._quantizers))
+        wrapper._forward_post_hooks.update(layer._forward_post_hooks)  # of who looks at the layer's results
+        return wrapper
 
     def save_quantized_model(
         self, model: nn.Layer, path: str, input_spec: Optional[Sequence[Any]] = None, **config: Any

@@ -76,6 +76,15 @@ def test_a_wrapper_passes_on_what_its_layer_has():
         _ = net[0].no_such_thing
 
 
+def test_who_looks_at_a_layers_results_goes_on_seeing_them():
+    """PaddleClas takes features by hooks that it registers before the network is quantized."""
+    net, seen = nn.Sequential(nn.Conv2D(3, 4, 3), nn.ReLU()), []
+    net[0].register_forward_post_hook(lambda layer, inputs, outputs: seen.append(outputs.shape))
+    QAT().quantize(net)
+    net(paddle.zeros([1, 3, 8, 8]))
+    assert seen == [[1, 4, 6, 6]]
+
+
 def test_layers_in_plain_lists_and_dicts_are_wrapped_too():
     head = Head()
     QAT().quantize(head)
