@@ -18,14 +18,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from slimkit.plugins.both_formats import beside_json
 from slimkit.plugins.hooks import Undo
 from slimkit.plugins.paddleocr_pact import started
+from slimkit.plugins.paddleocr_rep import merge_branches, merged_first, note_checkpoint
 from slimkit.plugins.repairs import Repair, with_attribute
 
 __all__ = ["REPAIRS", "input_shape", "mended_main"]
 
 _logger = logging.getLogger("slimkit")
 
-#: Inserted by name into the scripts' globals: what gives the shape that the config says.
-_SHAPE = "_slimkit_input_shape"
+#: Inserted by name into the scripts' globals: what gives the shape that the config says, what merges branches.
+_SHAPE, _MERGE = "_slimkit_input_shape", "_slimkit_merge_branches"
 
 
 def _one_number(module: ModuleType) -> Optional[Undo]:
@@ -67,7 +68,9 @@ def _slim_scripts(program: ModuleType) -> Undo:
         path = Path(script.get("__file__") or "")
         if path.parent.parent.name == "slim" and callable(script.get("main")):
             _mend(path, script)
-        return original(*args, **kwargs)
+        found = original(*args, **kwargs)
+        note_checkpoint(found[0])
+        return found
 
     return with_attribute(program, "preprocess", preprocess)
 
@@ -82,7 +85,7 @@ def _mend(path: Path, script: Dict[str, Any]) -> None:
     if found is None:
         return
     main, changes = found
-    script[_SHAPE] = input_shape
+    script[_SHAPE], script[_MERGE] = input_shape, merge_branches
     exec(compile(ast.Module([main], []), str(path), "exec"), script)
     _logger.info("%s: %s; see docs/paddleocr.md", path.name, "; ".join(changes))
 
@@ -112,6 +115,10 @@ def mended_main(script: str, train: str) -> Optional[Tuple[ast.FunctionDef, List
             main.body[place:place] = ast.parse(f"{name} = {given}").body
             main.body[place + 2 : place + 2] = ast.parse(f"{name} = {_SHAPE}(config, {name})").body
             changes.append(f"{name} is the config's image_shape")
+    place = next((i for i, row in enumerate(main.body) if ast.unparse(row).startswith("model = to_static(")), None)
+    if place is not None:
+        main.body[place:place] = ast.parse(f"model.eval()\n{_MERGE}(model)").body
+        changes.append("the network is exported in eval mode, its branches merged")
     return (ast.fix_missing_locations(main), changes) if changes else None
 
 
@@ -178,6 +185,13 @@ REPAIRS: Tuple[Repair, ...] = (
         "deploy/slim/quantization on PP-OCRv4's recognizer: AssertionError, as its second loss is not SARLoss; "
         "deploy/slim/prune on it or the direction classifier: a pooling of height 0, UnboundLocalError of input_shape",
         "PaddlePaddle/PaddleOCR#11409, #11897",
+    ),
+    Repair(
+        "slimkit.quant.layers.qat",
+        merged_first,
+        "what is exported of PP-OCRv4's networks was not trained quantized: deploy/slim quantizes the branches that "
+        "its export merges, and exports a pruned network with them",
+        "quant.py quantizes, then ppocr/utils/export_model.py merges",
     ),
     Repair(
         "slimkit.quant.layers.wrappers",

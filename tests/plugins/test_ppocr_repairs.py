@@ -9,7 +9,9 @@ import paddle
 import pytest
 
 from slimkit import QAT
+from slimkit.ir import Model
 from slimkit.plugins.paddleocr import REPAIRS, input_shape, mended_main
+from slimkit.plugins.paddleocr_rep import merge_branches, note_checkpoint
 
 BY_MODULE = {repair.module: repair.apply for repair in REPAIRS}
 
@@ -59,10 +61,10 @@ def write_clone(folder, source):
 def run(script, settings):
     """Runs a script as slimkit does: its own code, then ``preprocess``, then ``main``."""
     program = types.ModuleType("tools.program")
-    program.preprocess = lambda: settings
+    program.preprocess = lambda: (settings, "cpu", None, None)
     undo = BY_MODULE["tools.program"](program)
     named = {"__file__": str(script), "program": program, "post_process_class": types.SimpleNamespace(character="a")}
-    source = script.read_text() + "\nsettings = program.preprocess()\nresult = main(settings)"
+    source = script.read_text() + "\nsettings, *_ = program.preprocess()\nresult = main(settings)"
     exec(compile(source, str(script), "exec"), named)
     undo()
     return named["result"]
@@ -150,6 +152,109 @@ def test_a_float_model_is_written_in_both_formats(tmp_path):
     module.export_single_model(paddle.nn.Linear(4, 2), {}, str(tmp_path / "inference"), None)
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".pdmodel", ".pdiparams"}
     module.export_single_model(None, {}, str(tmp_path / "none"), None, None, object())
+
+
+class Branch(paddle.nn.Layer):
+    """Convolution and batch norm, as in ppocr/modeling/backbones/rec_lcnetv3.py."""
+
+    def __init__(self, inside, outside, size, groups):
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(inside, outside, size, padding=size // 2, groups=groups, bias_attr=False)
+        self.bn = paddle.nn.BatchNorm2D(outside)
+
+    def forward(self, x):
+        return self.bn(self.conv(x))
+
+
+class LearnableRepLayer(paddle.nn.Layer):
+    """Branches that ``rep()`` merges; names and behaviour of PPLCNetV3's."""
+
+    def __init__(self, channels, groups):
+        super().__init__()
+        self.is_repped, self.groups, self.in_channels, self.out_channels = False, groups, 99, 99
+        self.conv_kxk = paddle.nn.LayerList([Branch(channels, channels, 3, groups) for _ in range(2)])
+        self.conv_1x1 = Branch(channels, channels, 1, groups)
+        self.identity = None
+
+    def forward(self, x):
+        if self.is_repped:
+            return self.reparam_conv(x)
+        return sum((branch(x) for branch in self.conv_kxk), self.conv_1x1(x))
+
+    def rep(self):
+        merged = paddle.nn.Conv2D(self.in_channels, self.out_channels, 3, padding=1, groups=self.groups)
+        kernel, bias = 0, 0
+        for branch in [*self.conv_kxk, self.conv_1x1]:
+            factor = branch.bn.weight / (branch.bn._variance + branch.bn._epsilon).sqrt()
+            own = branch.conv.weight * factor.reshape([-1, 1, 1, 1])
+            kernel += own if own.shape[-1] == 3 else paddle.nn.functional.pad(own, [1, 1, 1, 1])
+            bias += branch.bn.bias - branch.bn._mean * factor
+        merged.weight.set_value(kernel)
+        merged.bias.set_value(bias)
+        self.reparam_conv, self.is_repped = merged, True
+
+
+LearnableRepLayer.__module__ = "ppocr.modeling.backbones.rec_lcnetv3"
+
+
+@pytest.fixture
+def branched():
+    """A network of branches with some statistics, under the repair of QAT; and an input."""
+    from slimkit.quant.layers import qat
+
+    paddle.seed(0)
+    undo = BY_MODULE["slimkit.quant.layers.qat"](qat)
+    network = paddle.nn.Sequential(LearnableRepLayer(4, 4), LearnableRepLayer(4, 1))
+    x = paddle.randn([2, 4, 8, 8])
+    network.train()
+    network(x)
+    network.eval()
+    yield network, x
+    undo()
+    note_checkpoint({"Global": {}})
+
+
+def test_branches_are_merged_before_they_are_quantized(branched, tmp_path):
+    network, x = branched
+    expected = network(x).numpy()
+    quanter = QAT(act_preprocess=PACT)
+    quanter.quantize(network)
+    np.testing.assert_allclose(network(x).numpy(), expected, atol=0.05 * np.abs(expected).max())
+    network.train()
+    network(x)
+    network.eval()
+    quanter.save_quantized_model(network, str(tmp_path / "m"), [paddle.static.InputSpec([None, 4, 8, 8])])
+    found = Model.load(tmp_path / "m").run([x.numpy()])[0]
+    np.testing.assert_allclose(found, network(x).numpy(), atol=1e-6)
+    assert sorted(network.state_dict()) == sorted(key for key in network.state_dict() if ".reparam_conv._layer." in key)
+
+
+def test_a_network_with_merged_branches_resumes(branched, tmp_path):
+    network, _ = branched
+    QAT().quantize(network)
+    paddle.save(network.state_dict(), str(tmp_path / "latest.pdparams"))
+    note_checkpoint({"Global": {"checkpoints": str(tmp_path / "latest")}})
+    again = paddle.nn.Sequential(LearnableRepLayer(4, 4), LearnableRepLayer(4, 1))
+    QAT().quantize(again)
+    assert set(again.state_dict()) == set(network.state_dict())
+
+
+def test_branches_that_were_trained_quantized_stay(branched, tmp_path):
+    paddle.save({"0.conv_kxk.0.conv._layer.weight": paddle.ones([1])}, str(tmp_path / "latest.pdparams"))
+    note_checkpoint({"Global": {"checkpoints": str(tmp_path / "latest")}})
+    network, _ = branched
+    QAT().quantize(network)
+    assert any(".conv_kxk.1.conv._layer." in key for key in network.state_dict())
+
+
+def test_a_pruned_network_is_exported_merged(branched):
+    network, x = branched
+    expected = network(x).numpy()
+    assert merge_branches(network) == 2 and merge_branches(network) == 0
+    np.testing.assert_allclose(network(x).numpy(), expected, atol=1e-5)
+    script = "def main(config):\n    model = to_static(model)\n    return model"
+    main, _ = mended_main(script, TRAIN)
+    assert [ast.unparse(row) for row in main.body][:2] == ["model.eval()", "_slimkit_merge_branches(model)"]
 
 
 class PACT(paddle.nn.Layer):
