@@ -85,7 +85,7 @@ class QAT:
         if observers(target) or any(True for _ in wrapped_layers(target)):
             raise ConfigError(f"{type(target).__name__} is quantized already; call quantize() once, on a float model.")
         if not inplace:
-            model = copy.deepcopy(model)
+            model = copy.deepcopy(target if isinstance(model, paddle.DataParallel) else model)  # which has no copy
             target = layer_of(model)
         if self.config.fuse_conv_bn:
             fuse_conv_bn(target)

@@ -28,7 +28,7 @@ _logger = logging.getLogger("slimkit")
 
 
 def layer_of(model: Any) -> nn.Layer:
-    """The network itself, out of a ``DataParallel`` or another wrapper that holds it as ``_layers``.
+    """The network itself, out of a ``DataParallel`` or another of Paddle's wrappers, which hold it as ``_layers``.
 
     Raises:
         ConfigError: not a layer, or Paddle is in static mode.
@@ -40,8 +40,8 @@ def layer_of(model: Any) -> nn.Layer:
             f"{type(model).__name__} is a dygraph network and Paddle is in static mode; call paddle.disable_static() "
             "first."
         )
-    while isinstance(model, paddle.DataParallel) or isinstance(getattr(model, "_layers", None), nn.Layer):
-        model = model._layers
+    while type(model).__module__.startswith("paddle.") and isinstance(getattr(model, "_layers", None), nn.Layer):
+        model = model._layers  # a network of the user's may have an attribute of this name among others
     return model
 
 

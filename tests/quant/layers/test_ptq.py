@@ -16,6 +16,7 @@ from slimkit.errors import ConfigError, TrainingError
 from slimkit.quant import post_training_quantize
 from slimkit.quant.layers import PTQ, QAT
 from slimkit.quant.layers.ptq_observer import array_of, observers
+from slimkit.quant.layers.wrapping import wrapped_layers
 
 IMAGES = images()
 
@@ -199,8 +200,28 @@ def test_data_parallel() -> None:
     ptq = PTQ("AbsmaxQuantizer")
     model = calibrated(ptq.quantize(net), IMAGES)
     assert list(ptq.thresholds(model)) == ["conv", "depthwise", "fc"] and not observers(net)
+    assert len(list(wrapped_layers(QAT().quantize(net, inplace=False)))) == 3 and not list(wrapped_layers(net))
     same = ptq.quantize(net, inplace=True)
     assert same is net and ptq.thresholds(calibrated(net, IMAGES)) == ptq.thresholds(model)
+
+
+class _Named(nn.Layer):
+    """Has an attribute that Paddle's wrappers have too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._layers = nn.Sequential(nn.Conv2D(4, 4, 1), nn.ReLU())
+        self.head = nn.Conv2D(4, 2, 1)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self._layers(x))
+
+
+def test_a_network_with_an_attribute_of_a_wrapper() -> None:
+    ptq = PTQ()
+    assert list(ptq.thresholds(calibrated(ptq.quantize(made(_Named)), IMAGES))) == ["_layers.0", "head"]
+    aware, quanter = made(_Named), QAT()
+    assert [path for path, _ in wrapped_layers(quanter.quantize(aware))] == ["_layers.0", "head"]
 
 
 def test_a_detectors_dict_of_inputs() -> None:
