@@ -81,8 +81,8 @@ def pact_quantize(x: Any, preprocess: PACT, quantizer: FakeQuantMovingAverageAbs
     """
     if not quantizer.training:
         return quantizer(x)
-    if not paddle.in_dynamic_mode():  # a training program is being traced: the same in ops with gradients of their own
-        return fixed_scale(preprocess(x), preprocess.alpha, quantizer._quant_bits)
+    if not paddle.in_dynamic_mode():  # a training program is being traced: clipping, and a moving range that is kept
+        return quantizer(preprocess(x))
     _start(x, preprocess, quantizer)
     with paddle.no_grad():
         assign(paddle.clip(preprocess.alpha, SMALLEST_ALPHA), quantizer._scale)

@@ -149,6 +149,20 @@ def test_a_to_static_network_is_saved_by_its_own_spec_and_stays_one(tmp_path, fu
         train(static, 1)
 
 
+@pytest.mark.parametrize("preprocess", [None, "PACT"])
+def test_trained_by_a_compiled_forward(tmp_path, preprocess):
+    """A traced training step keeps the ranges too: nothing that was trained quantized is exported float."""
+    net = network()
+    quanter = QAT({**TYPES, "activation_preprocess_type": preprocess})
+    quanter.quantize(net)
+    static = paddle.jit.to_static(net, input_spec=SPEC, full_graph=True)
+    train(static)
+    net.eval()
+    quanter.save_quantized_model(static, str(tmp_path / "model"))
+    assert Model.load(tmp_path / "model").op_counts()["quantize_linear"] == 4
+    assert_export_is(net, tmp_path / "model")
+
+
 class Exported(nn.Layer):
     """As PaddleClas's ExportModel: it holds the quantized network and adds what deployment wants."""
 
