@@ -1,5 +1,8 @@
-"""``avg``: the mean over batches of each one's largest magnitude (PaddleSlim's ``avg``), so that one outlying image
-does not set the grid. It depends on how the data was split into batches."""
+"""``avg``: the mean over batches of each one's largest magnitude, so that one outlying image does not set the grid.
+
+It depends on how the data was split into batches. PaddleSlim's ``avg`` takes the mean over the images: the same in
+batches of one, a lower threshold in larger ones.
+"""
 
 from __future__ import annotations
 
