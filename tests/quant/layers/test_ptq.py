@@ -170,13 +170,26 @@ def test_layers_that_no_batch_reached_stay_float(caplog: pytest.LogCaptureFixtur
     assert np.array_equal(ran(simulated, IMAGES[0]), ran(model, IMAGES[0]))
 
 
-def test_half_precision_runs() -> None:
-    ptq = PTQ()
-    with paddle.amp.auto_cast(level="O1", dtype="bfloat16"):
-        model = calibrated(ptq.quantize(made(Plain)), IMAGES)
-        simulated = ptq.convert(model)
-        out = ran(simulated, IMAGES[0])
-    assert out.shape == (2, 5) and 0 < ptq.thresholds(model)["fc"] < 10
+def test_batches_without_rows() -> None:
+    """A detector's second stage for an image without proposals."""
+    net, ptq = nn.Sequential(nn.Linear(4, 3)), PTQ("AbsmaxQuantizer")
+    model, empty = ptq.quantize(net), np.zeros((0, 4), np.float32)
+    calibrated(model, [empty, np.ones((1, 4), np.float32), empty])
+    assert ptq.thresholds(model) == {"0": 1.0}
+    assert ran(ptq.convert(model), empty).shape == (0, 3)
+
+
+def test_another_precision() -> None:
+    """Ranges are measured, and grids are applied, in float32."""
+    net, ptq = nn.Sequential(nn.Linear(4, 3)), PTQ("AbsmaxQuantizer")
+    net.to(dtype="float64")
+    x = paddle.to_tensor(IMAGES[0][:, :, 0, 0]).astype("float64")
+    model = ptq.quantize(net)
+    model(x)
+    assert ptq.thresholds(model) == {"0": float(x.abs().max().astype("float32"))}
+    out = ptq.convert(model)(x)
+    assert out.dtype == paddle.float64
+    assert 0 < far(out.astype("float32").numpy(), net(x).astype("float32").numpy()) < 0.1
 
 
 # ---------------------------------------------------------------------------------------------- wrapped networks
