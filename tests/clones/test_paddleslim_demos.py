@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Dict
 
 import numpy as np
+import paddle
 import pytest
 
 import slimkit
@@ -108,12 +109,12 @@ paddle.static.save(paddle.static.default_main_program(), sys.argv[1])
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures as ImageNet's validation set is laid out."""
+def images(demos: Path) -> Path:
+    """Eight pictures as ImageNet's validation set is laid out, where the demos look for it."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("images")
-    (folder / "val").mkdir()
+    folder = demos / "data" / "ILSVRC2012"
+    (folder / "val").mkdir(parents=True)
     for number in range(8):
         pixels = np.random.RandomState(number).randint(0, 255, (240, 250, 3)).astype("uint8")
         Image.fromarray(pixels).save(folder / "val" / f"{number}.jpg")
@@ -129,3 +130,18 @@ def test_a_demo_runs_unchanged(demos: Path, weights: Path, images: Path, tmp_pat
     driver = Path(__file__).with_name("slim_demo.py")
     said = _run(demos, str(driver), str(demos / demo.strip()), *given)
     assert re.search(says, said), said[-2000:]
+
+
+def test_post_training_quantization_of_a_model_that_paddle_3_saved(demos: Path, images: Path, tmp_path: Path) -> None:
+    network = paddle.vision.models.mobilenet_v1(scale=0.25)
+    network.eval()
+    spec = [paddle.static.InputSpec([None, 3, 224, 224], "float32", "x")]
+    traced = paddle.jit.to_static(network, input_spec=spec, full_graph=True)
+    paddle.jit.save(traced, str(tmp_path / "float" / "inference"))
+    assert not (tmp_path / "float" / "inference.pdmodel").exists()
+    folder, files = demos / "quant" / "quant_post", "--model_filename inference.pdmodel --params_filename"
+    given = f"--use_gpu False --input_name x --batch_size 2 --batch_num 2 --algo hist {files} inference.pdiparams"
+    paths = ["--model_path", str(tmp_path / "float"), "--save_path", str(tmp_path / "int8")]
+    _run(folder, "quant_post.py", *given.split(), *paths)
+    said = _run(folder, "eval.py", "--use_gpu", "False", "--model_path", str(tmp_path / "int8"))
+    assert re.search(r"acc_top1: [\d.]+; acc_top5: [\d.]+", said)
