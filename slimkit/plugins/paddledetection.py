@@ -62,7 +62,7 @@ def _assigner(module: ModuleType) -> Optional[Undo]:
     """Assigners add indices of int64 and of the labels' type, which Paddle 3 does for one type only."""
     if "astype(assigned_gt_index.dtype)" in inspect.getsource(module):
         return None  # mended
-    classes = [
+    classes: List[Any] = [
         value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__
     ]
     return together(*(with_attribute(one, "forward", _with_long_labels(one.forward)) for one in classes))
