@@ -128,6 +128,29 @@ def test_the_spec_of_to_static(tmp_path: Path) -> None:
         ptq.save_quantized_model(calibrated(ptq.quantize(made(Plain)), IMAGES), str(tmp_path / "n"))
 
 
+class _Exported(nn.Layer):
+    """As PaddleClas's ExportModel and PaddleDetection's deploying wrappers."""
+
+    def __init__(self, base: nn.Layer) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, x: Any) -> Any:
+        return nn.functional.softmax(self.base(x), -1)
+
+
+def test_a_layer_that_contains_the_network(tmp_path: Path) -> None:
+    ptq = PTQ("AbsmaxQuantizer")
+    whole = _Exported(calibrated(ptq.quantize(made(Plain), fuse=True, fuse_list=[["conv", "norm"]]), IMAGES))
+    ptq.save_quantized_model(whole, str(tmp_path / "m"), paddle.to_tensor(IMAGES[0]))
+    written, found = Model.load(tmp_path / "m"), ran(whole, IMAGES[0])
+    assert far(written.run([IMAGES[0]])[0], found) < NOISE and written.op_counts()["batch_norm"] == 1
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+    twice = nn.Sequential(whole.base, nn.Linear(5, 5))
+    with pytest.raises(ConfigError, match="quantized already"):
+        ptq.quantize(twice)
+
+
 def test_the_network_stays_usable(tmp_path: Path) -> None:
     net, ptq = made(Plain), PTQ("AbsmaxQuantizer")
     model = calibrated(ptq.quantize(net), IMAGES)
