@@ -34,7 +34,7 @@ IN_PIR = (
     "paddle.linalg.solve",
 )
 
-__all__ = ["accepting_variables", "install", "installed", "uninstall"]
+__all__ = ["accepting_variables", "install", "installed", "is_installed", "uninstall"]
 
 _OWN = ("paddle", "slimkit")
 
@@ -52,6 +52,11 @@ def uninstall() -> None:
     if _switch is not None:
         _switch.remove()
         _switch = None
+
+
+def is_installed() -> bool:
+    """Whether :func:`install` is in effect."""
+    return _switch is not None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import islice
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class CalibrationFeeds:
         self.names = list(model.feeds)
         block = model.program.global_block()
         self.dtypes = {name: _numpy_dtype(block.var(name).dtype) for name in self.names}
-        self.ranks = {name: len(block.var(name).shape) for name in self.names}
+        self.shapes = {name: tuple(block.var(name).shape) for name in self.names}
         if not callable(self.source) and hasattr(self.source, "__next__"):
             self.source = _Remembered(self.source)
 
@@ -78,7 +78,7 @@ class CalibrationFeeds:
                 "yields items, a paddle.io.DataLoader or a list."
             )
         items = (self._named(item) for item in source)
-        batches = _batched(items, self.batch_size, self.ranks) if self.kind == "sample_generator" else items
+        batches = _batched(items, self.batch_size, self.shapes) if self.kind == "sample_generator" else items
         return islice(batches, self.batch_nums)
 
     def _named(self, item: Any) -> Dict[str, np.ndarray]:
@@ -125,25 +125,33 @@ class _Remembered:
 
 
 def _batched(
-    samples: Iterator[Dict[str, np.ndarray]], size: int, ranks: Mapping[str, int]
+    samples: Iterator[Dict[str, np.ndarray]], size: int, shapes: Mapping[str, Tuple[int, ...]]
 ) -> Iterator[Dict[str, np.ndarray]]:
     while True:
         taken = list(islice(samples, size))
         if not taken:
             return
-        yield {name: _stacked(name, [sample[name] for sample in taken], ranks[name]) for name in taken[0]}
+        yield {name: _stacked(name, [sample[name] for sample in taken], shapes[name]) for name in taken[0]}
 
 
-def _stacked(name: str, values: List[np.ndarray], rank: int) -> np.ndarray:
-    """One batch of an input of ``rank`` dimensions; samples may have the batch dimension already, with any size."""
-    whole = all(value.ndim == rank for value in values)
+def _stacked(name: str, values: List[np.ndarray], declared: Tuple[int, ...]) -> np.ndarray:
+    """One batch of an input.
+
+    Samples may have the batch dimension already, with any size; those of another rank than a sample of the input
+    take its shape if they have its size, as in Paddle's ``DataFeeder`` (784 pixels for 1, 28, 28; a label for 1).
+    """
+    whole = all(value.ndim == len(declared) for value in values)
     shapes = {value.shape[1:] if whole else value.shape for value in values}
     if len(shapes) > 1:
         raise DataError(
             f"Samples of the input {name} have the shapes {', '.join(map(str, sorted(shapes)))} in one batch; use "
             "batch_size=1 or make them of one size."
         )
-    return np.concatenate(values) if whole else np.stack(values)
+    batch = np.concatenate(values) if whole else np.stack(values)
+    sample = declared[1:]
+    if batch.ndim != len(declared) and min(sample, default=1) > 0 and values[0].size == np.prod(sample, dtype=int):
+        batch = batch.reshape(len(values), *sample)
+    return batch
 
 
 def _numpy_dtype(dtype: Any) -> np.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Dict
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["BATCHES", "GIVEN", "GUESSES", "LEFT_OUT", "RANDOM", "arrays"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def arrays() -> Dict[str, np.ndarray]:
     """Returns the arrays that expressions name."""
     rng = np.random.default_rng(0)
@@ -40,8 +40,8 @@ def arrays() -> Dict[str, np.ndarray]:
 BATCHES = ("x", "y", "p", "i", "j", "b", "c", "image", "line")
 
 GUESSES = (
-    "x", "x, y", "p", "i", "i, j", "b", "b, c", "s", "s, t", "x, 1", "x, [2, 0, 1]", "[x, y]", "image", "line", "cube", "z",
-    "x, k", "v", "v, v", "t, labels", "x, y, p", "image, 2", "line, 2", "cube, 2", "s, v", "x, -1, 1", "v, k",
+    "x", "x, y", "p", "i", "i, j", "b", "b, c", "s", "s, t", "x, 1", "x, [2, 0, 1]", "[x, y]", "image", "line", "cube",
+    "z", "x, k", "v", "v, v", "t, labels", "x, y, p", "image, 2", "line, 2", "cube, 2", "s, v", "x, -1, 1", "v, k",
 )  # fmt: skip
 
 GIVEN: Dict[str, str] = {
@@ -189,26 +189,29 @@ GIVEN: Dict[str, str] = {
     "paddle.metric.accuracy": "paddle.metric.accuracy(t, labels, k=2)",
     "paddle.static.accuracy": "(paddle.metric if paddle.in_dynamic_mode() else paddle.static).accuracy(t, labels, k=1)",
     "paddle.vision.ops.yolo_box":
-        "paddle.vision.ops.yolo_box(paddle.concat([image] * 3, 1)[:, :7], i[:, 0, :2].astype('int32'), [4, 6], 2, 0.01, 32)",
+        "paddle.vision.ops.yolo_box(image[:, :1].tile([1, 7, 1, 1]), i[:, 0, :2].astype('int32'), [4], 2, 0.1, 32)",
     "paddle.incubate.softmax_mask_fuse": "paddle.incubate.softmax_mask_fuse(image, image[:, :1])",
     "__add__": "x + y", "__radd__": "1.5 + x", "__sub__": "x - 2", "__rsub__": "2 - x", "__mul__": "x * p",
-    "__rmul__": "3 * x", "__truediv__": "x / p", "__rtruediv__": "1.0 / p", "__floordiv__": "i // j", "__mod__": "i % j",
-    "__pow__": "p ** 2", "__rpow__": "2.0 ** x", "__matmul__": "s @ t", "__neg__": "-x", "__abs__": "abs(x)",
-    "__eq__": "i == j", "__ne__": "i != j", "__lt__": "x < y", "__le__": "x <= 0.5", "__gt__": "x > y", "__ge__": "i >= 2",
-    "__and__": "b & c", "__or__": "b | c", "__xor__": "b ^ c", "__invert__": "~b",
+    "__rmul__": "3 * x", "__truediv__": "x / p", "__rtruediv__": "1.0 / p", "__floordiv__": "i // j",
+    "__mod__": "i % j", "__pow__": "p ** 2", "__rpow__": "2.0 ** x", "__matmul__": "s @ t", "__neg__": "-x",
+    "__abs__": "abs(x)",
+    "__eq__": "i == j", "__ne__": "i != j", "__lt__": "x < y", "__le__": "x <= 0.5", "__gt__": "x > y",
+    "__ge__": "i >= 2", "__and__": "b & c", "__or__": "b | c", "__xor__": "b ^ c", "__invert__": "~b",
     "__getitem__": "(x[0], x[:, 1], x[..., -1], x[:, 0:2, ::2], x[:, None], x[k], x[b], x[:, [0, 2]])",
 }  # fmt: skip
 
 #: Draws; only shapes and dtypes are compared. ``empty``: whatever memory holds.
 RANDOM = (
-    "alpha_dropout", "bernoulli", "binomial", "cauchy_", "dropout", "dropout1d", "dropout2d", "dropout3d", "empty", "empty_like",
-    "exponential_", "feature_alpha_dropout", "geometric_", "gumbel_softmax", "log_normal", "multinomial", "normal",
+    "alpha_dropout", "bernoulli", "binomial", "cauchy_", "dropout", "dropout1d", "dropout2d", "dropout3d", "empty",
+    "empty_like", "exponential_", "feature_alpha_dropout", "geometric_", "gumbel_softmax", "log_normal",
+    "multinomial", "normal",
     "poisson", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "rrelu",
     "standard_gamma", "standard_normal", "uniform", "svd_lowrank", "pca_lowrank", "class_center_sample",
 )  # fmt: skip
 
 #: No functions of tensors, or nothing a static program could say.
 LEFT_OUT = (
-    "to_tensor", "tensor", "as_tensor", "clone_state", "is_tensor", "tolist", "create_parameter", "create_tensor", "set_", "rms_norm",
-    "broadcast_shapes", "block_diag", "Variable.shape",
+    "to_tensor", "tensor", "as_tensor", "clone_state", "is_tensor", "tolist", "create_parameter", "create_tensor",
+    "set_",
+    "rms_norm", "broadcast_shapes", "block_diag", "Variable.shape",
 )  # fmt: skip

@@ -17,18 +17,18 @@ import zlib  # noqa: F401  (must precede paddle)
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import paddle
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from ir.legacy_arguments import BATCHES, GIVEN, GUESSES, LEFT_OUT, RANDOM, arrays  # noqa: E402
+from legacy_arguments import BATCHES, GIVEN, GUESSES, LEFT_OUT, RANDOM, arrays  # noqa: E402
 
 from slimkit.ir import legacy_api, legacy_ir  # noqa: E402
 
-__all__ = ["Case", "cases", "expected", "obtained", "problem"]
+__all__ = ["Case", "case_of", "cases", "expected", "obtained", "problem"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def cases(only: str = "") -> Iterator[Case]:
             case = _case(api)
             if case is not None:
                 yield case
+
+
+def case_of(api: str) -> Optional[Case]:
+    """Returns the case of an API by its full name; an operator is one of Variable's methods."""
+    return _case(api)
 
 
 def unguessed() -> List[str]:
