@@ -128,19 +128,24 @@ class FakeQuantMovingAverageAbsMax(Float32State):
             self._accum.zero_()
             self._seen = True
 
+    def fixed(self, x: Any) -> Any:
+        """``x`` on the grid, or as it is while no batch was seen."""
+        if self.seen:
+            return fixed_scale(x, self._scale, self._quant_bits)
+        if paddle.in_dynamic_mode():
+            return x
+        # A program is traced that will run after training too: it must ask anew.
+        fresh = paddle.logical_and(self._scale <= UNSEEN_SCALE, self._state == UNSEEN_STATE)
+        return paddle.where(fresh, x, fixed_scale(x, self._scale, self._quant_bits))
+
     def forward(self, x: Any) -> Any:
         if not self.training:
-            return fixed_scale(x, self._scale, self._quant_bits) if self.seen else x
-        op = _C_ops.fake_quantize_dequantize_moving_average_abs_max
-        if not paddle.in_dynamic_mode():  # a training program is being traced: its op writes the state in place
-            op = _C_ops.fake_quantize_dequantize_moving_average_abs_max_
-        else:
+            return self.fixed(x)
+        if paddle.in_dynamic_mode():
             self.start()
-        out, scale, state, accum = op(
+        out, scale, state, accum = _C_ops.fake_quantize_dequantize_moving_average_abs_max(
             x, self._scale, self._accum, self._state, self._moving_rate, self._quant_bits, False, ROUND_TYPE
         )
-        if not paddle.in_dynamic_mode():
-            return out
         for value, buffer in ((scale, self._scale), (state, self._state), (accum, self._accum)):
             assign(value, buffer)
         return out
@@ -167,4 +172,6 @@ class FakeQuantRangeAbsMax(FakeQuantMovingAverageAbsMax):
                 self._window[self._steps % self._window_size] = x.abs().max().astype("float32")
                 self._steps += 1
                 assign(self._window.max().reshape([1]), self._scale)
-        return fixed_scale(x, self._scale, self._quant_bits) if self.training or self.seen else x
+        elif self.training:  # a training program is traced, which keeps no window: of all its steps
+            assign(paddle.maximum(self._scale, x.abs().max().astype("float32").reshape([1])), self._scale)
+        return fixed_scale(x, self._scale, self._quant_bits) if self.training else self.fixed(x)

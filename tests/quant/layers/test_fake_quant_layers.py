@@ -3,7 +3,9 @@
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
+from slimkit.quant.layers import QAT
 from slimkit.quant.layers.fake_quant import (
     FakeQuantAbsMax,
     FakeQuantChannelWiseAbsMax,
@@ -99,3 +101,31 @@ def test_the_gradient_is_straight_through(layer):
     weights = random(4, 3, seed=1)
     (layer(x) * paddle.to_tensor(weights)).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), weights)
+
+
+@pytest.mark.parametrize("kind", ["moving_average_abs_max", "range_abs_max"])
+@pytest.mark.parametrize("preprocess", [None, "PACT"])
+def test_training_by_to_static(kind, preprocess):
+    """Evaluated before it is trained, trained, evaluated: all in programs that were traced once."""
+    paddle.seed(0)
+    x = paddle.randn([4, 3, 8, 8])
+    net = nn.Sequential(nn.Conv2D(3, 4, 3), nn.ReLU(), nn.Conv2D(4, 2, 3))
+    net.eval()
+    whole = net(x).numpy()
+    config = {"activation_quantize_type": kind, "activation_preprocess_type": preprocess, "activation_bits": 4}
+    QAT({**config, "weight_bits": 16}).quantize(net)
+    net = paddle.jit.to_static(net, full_graph=True)
+    np.testing.assert_allclose(net(x).numpy(), whole, atol=1e-3)  # nothing was seen: only weights are quantized
+    net.train()
+    for step in range(4):
+        net(x * (1 + step / 10)).mean().backward()
+    net.eval()
+    found = net(x).numpy()
+    paddle.jit.enable_to_static(False)
+    try:
+        np.testing.assert_allclose(found, net(x).numpy(), atol=1e-6)
+    finally:
+        paddle.jit.enable_to_static(True)
+    assert np.abs(found - whole).max() > 0.1  # 4 bits
+    most, scale = float(x.abs().max()), net[0]._layer._fake_quant_input._scale.item()
+    assert 0.7 * most < scale <= 1.3 * most + 1e-5
