@@ -102,12 +102,18 @@ class CalibrationFeeds:
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         try:
-            return np.asarray(np.array(value), self.dtypes[name])
+            found = np.asarray(np.array(value), self.dtypes[name])
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"An item of {self.kind} for the input {name} is no array of {self.dtypes[name]}: {error}; yield numpy "
                 "arrays or Paddle tensors."
             ) from None
+        if not found.size:
+            raise DataError(
+                f"An item of {self.kind} for the input {name} is empty, its shape is {found.shape}; yield batches of one "
+                "sample or more."
+            )
+        return found
 
 
 class _Remembered:

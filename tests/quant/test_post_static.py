@@ -202,6 +202,7 @@ def test_backends(source, tmp_path):
         ({"data_loader": [IMAGES], "deploy_backend": 3}, ConfigError, r"'3': allowed are None, tensorrt"),
         ({"data_loader": [{"y": IMAGES}]}, DataError, r"lacks the input x; it has y"),
         ({"data_loader": [[]]}, DataError, r"has 0 arrays and the model 1 inputs \(x\)"),
+        ({"data_loader": [IMAGES[:0]]}, DataError, r"input x is empty, its shape is \(0, 3, 8, 8\)"),
         ({"data_loader": [["a"]]}, DataError, r"input x is no array of float32"),
         ({"data_loader": 3}, DataError, r"gives int, which cannot be iterated"),
         ({"sample_generator": lambda: iter([IMAGES[0], IMAGES[0, :, :4]]), "batch_size": 2}, DataError,
