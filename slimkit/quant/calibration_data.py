@@ -110,8 +110,8 @@ class CalibrationFeeds:
             ) from None
         if not found.size:
             raise DataError(
-                f"An item of {self.kind} for the input {name} is empty, its shape is {found.shape}; yield batches of one "
-                "sample or more."
+                f"An item of {self.kind} for the input {name} is empty, its shape is {found.shape}; yield batches of "
+                "one sample or more."
             )
         return found
 
