@@ -131,5 +131,8 @@ def save_quantized(quantized: Quantized, path: Union[str, Path], fmt: str) -> Pa
     if not isinstance(path, (str, Path)) or os.path.basename(path) in ("", ".", ".."):
         raise ConfigError(f"path = {path!r} names no file; give folder and name in one, such as 'output/model'.")
     written = export_program(quantized.model, quantized.table, fmt).save(path)
-    _logger.info("saved %s: %d quantized ops", written, len(quantized.table.ops))
+    _logger.info(
+        "saved %s: %d quantized ops; for a file that a runtime computes in integers: "
+        "slimkit export %s OUT --to paddle,onnx,lite-arm", written, len(quantized.table.ops), written.with_suffix(""),
+    )  # fmt: skip
     return written
