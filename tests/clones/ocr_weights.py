@@ -157,7 +157,7 @@ def main() -> None:
     config, inference, data, out, *options = sys.argv[1:]
     settings = yaml.safe_load((Path(clone) / config).read_text(encoding="utf-8"))
     merge_config(settings, ArgsParser()._parse_opt(options))
-    print(write_checkpoint(settings, Path(inference), Path(data), Path(out)))
+    print("difference", write_checkpoint(settings, Path(inference), Path(data), Path(out)))
 
 
 if __name__ == "__main__":
