@@ -125,7 +125,7 @@ def _called_by_paddle() -> bool:
 
 @contextmanager
 def _legacy_programs() -> Iterator[None]:
-    """The legacy IR in static mode, also for names a script imported from ``paddle.static`` before."""
+    """The legacy IR, also for what a script imported from ``paddle.static`` before, and two names Paddle 3 removed."""
     pir = paddle.pir.core
     renewed = {
         id(old): new
@@ -136,7 +136,12 @@ def _legacy_programs() -> Iterator[None]:
             (pir.default_startup_program, framework.default_startup_program),
         )
     }
-    with paddle.pir_utils.OldIrGuard(), _replaced(_places(renewed, own=False)):
+    removed = [
+        (paddle.static, "ExecutionStrategy", type("ExecutionStrategy", (), {"__doc__": "Attributes no one reads."})),
+        (paddle.static.CompiledProgram, "with_data_parallel", lambda self, *args, **kwargs: self),  # on one device
+    ]
+    removed = [(owner, name, item) for owner, name, item in removed if not hasattr(owner, name)]
+    with paddle.pir_utils.OldIrGuard(), _replaced(_places(renewed, own=False) + removed):
         yield
 
 
@@ -177,6 +182,7 @@ def _accepting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 Place = Tuple[Any, str, Any]
+_ABSENT = object()
 
 
 def _places(wanted: Dict[int, Any], *, own: bool = True) -> List[Place]:
@@ -194,13 +200,17 @@ def _places(wanted: Dict[int, Any], *, own: bool = True) -> List[Place]:
 
 @contextmanager
 def _replaced(places: List[Place]) -> Iterator[None]:
-    """Sets attributes, and sets back those that no one else has set meanwhile."""
-    before = [(owner, name, item, vars(owner)[name]) for owner, name, item in places]
+    """Sets attributes, and sets back (or deletes) those that no one else has set meanwhile."""
+    before = [(owner, name, item, vars(owner).get(name, _ABSENT)) for owner, name, item in places]
     try:
         for owner, name, item, _ in before:
             setattr(owner, name, item)
         yield
     finally:
         for owner, name, item, original in before:
-            if vars(owner).get(name) is item:
+            if vars(owner).get(name) is not item:
+                continue
+            if original is _ABSENT:
+                delattr(owner, name)
+            else:
                 setattr(owner, name, original)

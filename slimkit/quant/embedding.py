@@ -44,9 +44,10 @@ def quant_embedding(
     Args:
         program: legacy ``paddle.static.Program``; it is not changed.
         place: device of the stored tables.
-        config: ``quantize_op_types`` (lookup_table, lookup_table_v2), and for each of them a dict of ``quantize_type``
-            (abs_max or log), ``quantize_bits`` (8 or 16), ``dtype`` and ``threshold``: values are clipped there first;
-            without it, tables that reach 1.0 or more are clipped at their 99.99th percentile.
+        config: ``quantize_op_types`` (lookup_table, lookup_table_v2: one stands for both, unless the other has settings
+            of its own), and for each of them a dict of ``quantize_type`` (abs_max or log), ``quantize_bits`` (8 or 16),
+            ``dtype`` and ``threshold``: values are clipped there first; without it, tables that reach 1.0 or more are
+            clipped at their 99.99th percentile.
         scope: holds the tables and gets the stored ones, ``NAME.int`` beside ``NAME``; None: the global scope.
 
     Returns:
@@ -75,7 +76,11 @@ def _read(config: Optional[Mapping[str, Any]]) -> Dict[str, _Settings]:
     for name in (*names, *values):
         if name not in (*OP_TYPES, *_ALSO):
             raise ConfigError(f"quantize_op_types: '{name}' is not an embedding op; allowed are {', '.join(OP_TYPES)}.")
-    return {name: _settings(name, values.get(name, {})) for name in names if name in OP_TYPES}
+    found = {name: _settings(name, values.get(name, {})) for name in names if name in OP_TYPES}
+    for own, other in (OP_TYPES, OP_TYPES[::-1]):  # documents say lookup_table; Paddle 2.x makes lookup_table_v2
+        if own in found and other not in values:
+            found.setdefault(other, found[own])
+    return found
 
 
 def _settings(name: str, values: Any) -> _Settings:

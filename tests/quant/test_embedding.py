@@ -30,12 +30,13 @@ def _rows(net, program, feed):
 
 
 @pytest.mark.parametrize("op", ["lookup_table", "lookup_table_v2"])
+@pytest.mark.parametrize("named", ["lookup_table", "lookup_table_v2"])
 @pytest.mark.parametrize("bits", [8, 16])
-def test_abs_max(op, bits):
+def test_abs_max(op, named, bits):
     value = random(1, 6, 4, size=0.3)
     net, feed = _net(value, op)
     before = _rows(net, net.program, feed)
-    config = {"quantize_op_types": op, op: {"quantize_bits": bits, "dtype": f"int{bits}"}}
+    config = {"quantize_op_types": named, named: {"quantize_bits": bits, "dtype": f"int{bits}"}}
     program = quant_embedding(net.program, PLACE, config, net.scope)
     scale, top = np.abs(value).max(), 2 ** (bits - 1) - 1
     wanted = np.round(value / scale * top) / top * scale

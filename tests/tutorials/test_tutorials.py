@@ -44,12 +44,14 @@ def run(tmp_path, monkeypatch):
     def call(name: str, scope: Any = None) -> Dict[str, Any]:
         paddle.seed(7)
         np.random.seed(7)
-        with launcher.as_paddleslim(), framework.program_guard(framework.Program(), framework.Program()):
-            with paddle.utils.unique_name.guard(), paddle.static.scope_guard(scope or paddle.static.Scope()):
-                try:
-                    return {**runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__"), "_scope": scope}
-                finally:
-                    paddle.disable_static()
+        with launcher.as_paddleslim():
+            paddle.enable_static()  # leaving dynamic mode brings back the programs from before it
+            try:
+                with framework.program_guard(framework.Program(), framework.Program()):
+                    with paddle.utils.unique_name.guard(), paddle.static.scope_guard(scope or paddle.static.Scope()):
+                        return runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+            finally:
+                paddle.disable_static()
 
     yield call
     assert paddle.in_dynamic_mode()
@@ -127,9 +129,9 @@ def test_quant_post_static(run, session):
 def test_weight_only(run, session):
     run("quant_post_dynamic")
     want = _deployed(session, "model_path/model", _images())
-    have = _deployed(session, "save_path/model", _images())
+    have = _deployed(session, "save_path/quantized_model/model", _images())
     assert 0 < np.linalg.norm(have - want) < 0.05 * np.linalg.norm(want)
-    sizes = [Path(folder, "model.pdiparams").stat().st_size for folder in ("model_path", "save_path")]
+    sizes = [Path(folder, "model.pdiparams").stat().st_size for folder in ("model_path", "save_path/quantized_model")]
     assert sizes[1] < 0.35 * sizes[0]
 
 
