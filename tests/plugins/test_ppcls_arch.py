@@ -89,9 +89,9 @@ def test_the_exported_network_is_usable_afterwards(quantized):
 def test_paddle_inference_runs_it_in_integers(quantized, tmp_path):
     expected, _, _, prefix = quantized
     written = export_for("paddle", load_quantized(prefix), tmp_path)
-    found = paddle_inference.run(written, [[BATCH]])[0][0]
+    found = paddle_inference.run(written, [[BATCH]], mode="int8")[0][0]
     agreement = np.corrcoef(differences(found).ravel(), differences(expected).ravel())[0, 1]
-    assert agreement > 0.98, agreement
+    assert agreement > 0.95, agreement  # 0.983 here; what squeeze-and-excitation got wrong would leave 0.69
     precision = paddle_inference.executed_precision(written, [BATCH])
     assert (precision["int8"], precision["float"]) == (65, 0), precision["summary"]
     assert precision["hazards"] == []
