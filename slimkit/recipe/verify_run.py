@@ -57,8 +57,7 @@ def _verify(
     )
     if arguments.fail_below is not None and not samples.labelled:
         raise ConfigError(f"--fail-below needs labels, and {arguments.data} has none; give labelled data.")
-    fixed = signature.inputs[0].shape[0] if signature.inputs[0].shape else -1
-    sizes = [fixed] if fixed > 0 else arguments.batch_size
+    sizes = [signature.samples] if signature.samples > 0 else arguments.batch_size
     with _status(arguments, f"Running both models on {', '.join(runtimes)} ..."):
         found = verify(
             floats,

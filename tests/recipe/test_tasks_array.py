@@ -77,6 +77,14 @@ def test_a_model_of_a_fixed_batch_gets_whole_batches(tmp_path: Path) -> None:
     assert samples.report()["notes"] == [note]
 
 
+def test_one_input_of_a_fixed_batch_fixes_it_for_all(tmp_path: Path) -> None:
+    """A detector's: images in any number, their scale for one."""
+    detector = signature([("image", (-1, 3, 8, 8)), ("scale", (1, 2))], [("boxes", (-1, 6))])
+    assert detector.samples == 1
+    _, samples = open_samples(detector, _save(tmp_path / "a.npz", image=_images(3), scale=np.ones((3, 2), np.float32)))
+    assert [len(feed["image"]) for feed, _ in samples.batches(4)] == [1, 1, 1]
+
+
 def test_only_what_a_batch_needs_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, samples = open_samples(SMALL, _save(tmp_path / "a.npy", _images()))
     opened = []

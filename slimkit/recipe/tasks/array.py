@@ -83,8 +83,7 @@ class ArraySamples(Samples):
             self._rows.append(self._check(arrays, file))
             labels.append(LABEL in arrays)
         count = sum(rows for rows, _ in self._rows)
-        fixed = self._inputs[0].shape[0] if self._inputs[0].shape else -1
-        super().__init__(where, count, labelled=all(labels), batch_size=batch_size, fixed=fixed)
+        super().__init__(where, count, labelled=all(labels), batch_size=batch_size, fixed=signature.samples)
         self.notes += [f"{name}: converted from {cast}" for name, cast in self._casts.items()]
         if not len(self):
             raise DataError(f"{where} has no sample: its first side is 0.")

@@ -67,6 +67,11 @@ class Signature:
         return spec
 
     @property
+    def samples(self) -> int:
+        """How many samples the model takes at a time; -1: any. One input with a fixed first side fixes it for all."""
+        return max((spec.shape[0] for spec in self.inputs if spec.shape), default=-1)
+
+    @property
     def scores_classes(self) -> bool:
         """Whether the first output is a row of class scores: (N, C), perhaps with sides of 1 after it."""
         shape = self.outputs[0].shape if self.outputs else ()
