@@ -1,6 +1,6 @@
 """PaddleSlim's static tutorials, typed as its documents have them, run by the launcher; what they export is right.
 
-CI runs them on 128 images, where a MobileNet learns nothing: what is compared is the exported model with the program
+CI runs them on 32 images, where a MobileNet learns nothing: what is compared is the exported model with the program
 it came from. ``pytest -m slow`` runs the quick start on 5,000 images and looks at accuracies.
 """
 
@@ -37,7 +37,8 @@ def session() -> Iterator[Any]:
 def run(tmp_path, monkeypatch):
     """Runs a script in this process as a fresh one would, in an empty folder; gives its global names."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLIMKIT_TUTORIAL_IMAGES", "128")
+    monkeypatch.setenv("SLIMKIT_TUTORIAL_IMAGES", "32")
+    monkeypatch.setenv("SLIMKIT_TUTORIAL_BATCH", "32")
     monkeypatch.setenv("SLIMKIT_TUTORIAL_PARAMS", "1")
     monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
 
@@ -179,6 +180,7 @@ def test_fpgm_saved_and_loaded(run, session):
 @pytest.mark.parametrize("name", ["quant_aware", "quant_post_static"])
 def test_accuracy(run, monkeypatch, name):
     monkeypatch.setenv("SLIMKIT_TUTORIAL_IMAGES", "5000")
+    monkeypatch.delenv("SLIMKIT_TUTORIAL_BATCH")
     names = run(name)
     assert names["float_top1"] > 0.7
     assert names["quant_top1"] > names["float_top1"] - 0.02

@@ -1,6 +1,7 @@
 """Stands for the tutorials' MNIST, which is a download: slimkit's embedded Fashion-MNIST, in the same two forms.
 
-SLIMKIT_TUTORIAL_IMAGES: how many images for training (a fifth as many for testing); default 10,000.
+SLIMKIT_TUTORIAL_IMAGES: how many images for training, a fifth as many for testing; default 10,000.
+SLIMKIT_TUTORIAL_BATCH: images in a batch; default what the tutorial has.
 """
 
 import os
@@ -10,12 +11,16 @@ import paddle
 
 from slimkit.recipe.data.fashion_mnist import ASSET
 
-__all__ = ["FashionMNIST", "reader", "test", "train"]
+__all__ = ["FashionMNIST", "batch", "reader", "test", "train"]
+
+
+def batch(documented):
+    return int(os.environ.get("SLIMKIT_TUTORIAL_BATCH", documented))
 
 
 def _split(mode):
     count = int(os.environ.get("SLIMKIT_TUTORIAL_IMAGES", "10000"))
-    count = count if mode == "train" else max(count // 5, 100)
+    count = count if mode == "train" else max(count // 5, batch(1))
     with np.load(ASSET) as arrays:
         return arrays[f"{mode}_images"][:count], arrays[f"{mode}_labels"][:count]
 

@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 import paddle
-from fashion_data import FashionMNIST
+from fashion_data import FashionMNIST, batch
 from paddleslim.analysis import flops
 from paddleslim.models import MobileNet
 from paddleslim.prune import Pruner, save_model
 
 paddle.enable_static()
 
-batch_size, pruned_ratio, num_epochs, model_path = 64, 0.31, 1, "./models"
+batch_size, pruned_ratio, num_epochs, model_path = batch(64), 0.31, 1, "./models"
 place = paddle.static.cpu_places()[0]
 image = paddle.static.data(name="image", shape=[None, 1, 28, 28], dtype="float32")
 label = paddle.static.data(name="label", shape=[None, 1], dtype="int64")

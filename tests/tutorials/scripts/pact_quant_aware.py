@@ -5,14 +5,14 @@ from collections import defaultdict
 
 import numpy as np
 import paddle
-from fashion_data import FashionMNIST
+from fashion_data import FashionMNIST, batch
 from paddle.common_ops_import import LayerHelper
 from paddleslim.models import MobileNet
 from paddleslim.quant import convert, quant_aware
 
 paddle.enable_static()
 
-batch_size, lr, num_epochs, l2_decay = 64, 0.01, 1, 3e-5
+batch_size, lr, num_epochs, l2_decay = batch(64), 0.01, 1, 3e-5
 output_dir, quantization_model_save_dir = "output", "./quantization_models/"
 
 image = paddle.static.data(name="image", shape=[None, 1, 28, 28], dtype="float32")

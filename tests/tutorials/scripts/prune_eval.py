@@ -2,7 +2,7 @@
 
 import numpy as np
 import paddle
-from fashion_data import FashionMNIST
+from fashion_data import FashionMNIST, batch
 from paddleslim.models import MobileNet
 from paddleslim.prune import load_model
 
@@ -21,7 +21,7 @@ exe.run(paddle.static.default_startup_program())
 
 val_dataset = FashionMNIST("test", transform=lambda image: image.transpose(2, 0, 1) / 127.5 - 1)
 valid_loader = paddle.io.DataLoader(
-    val_dataset, places=place, feed_list=[image, label], drop_last=False, return_list=False, batch_size=64,
+    val_dataset, places=place, feed_list=[image, label], drop_last=False, return_list=False, batch_size=batch(64),
     shuffle=False,
 )  # fmt: skip
 

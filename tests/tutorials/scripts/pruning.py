@@ -25,7 +25,7 @@ pruned_program, _, _ = pruner.prune(
 pruned_FLOPs = slim.analysis.flops(pruned_program)
 print("FLOPs: {}".format(pruned_FLOPs))
 
-train_reader = paddle.batch(reader.train(), batch_size=128, drop_last=True)
+train_reader = paddle.batch(reader.train(), batch_size=reader.batch(128), drop_last=True)
 train_feeder = paddle.base.DataFeeder(inputs, paddle.CPUPlace())
 
 for data in train_reader():

@@ -5,7 +5,7 @@ import numpy as np
 import paddle
 import paddle.vision.transforms as T
 import paddleslim as slim
-from fashion_data import FashionMNIST
+from fashion_data import FashionMNIST, batch
 
 paddle.enable_static()
 
@@ -38,7 +38,7 @@ train_loader = paddle.io.DataLoader(
     places=place,
     feed_list=[image, label],
     drop_last=True,
-    batch_size=64,
+    batch_size=batch(64),
     return_list=False,
     shuffle=True,
 )
@@ -47,7 +47,7 @@ test_loader = paddle.io.DataLoader(
     places=place,
     feed_list=[image, label],
     drop_last=True,
-    batch_size=64,
+    batch_size=batch(64),
     return_list=False,
     shuffle=False,
 )

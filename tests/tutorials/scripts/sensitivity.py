@@ -15,8 +15,8 @@ exe, train_program, val_program, inputs, outputs = slim.models.image_classificat
 )
 place = paddle.CPUPlace()
 
-train_reader = paddle.batch(reader.train(), batch_size=128, drop_last=True)
-test_reader = paddle.batch(reader.test(), batch_size=100, drop_last=True)
+train_reader = paddle.batch(reader.train(), batch_size=reader.batch(128), drop_last=True)
+test_reader = paddle.batch(reader.test(), batch_size=reader.batch(128), drop_last=True)
 data_feeder = paddle.base.DataFeeder(inputs, place)
 
 

@@ -6,7 +6,7 @@ a small network of paddle.static.nn; the data set is fashion_data's.
 
 import numpy as np
 import paddle
-from fashion_data import FashionMNIST
+from fashion_data import FashionMNIST, batch
 from paddle.common_ops_import import LayerHelper
 from paddleslim.quant import convert, quant_aware
 
@@ -39,7 +39,7 @@ def transform(image):
 
 def loader(mode):
     return paddle.io.DataLoader(
-        FashionMNIST(mode, transform=transform), places=place, feed_list=[image, label], batch_size=64,
+        FashionMNIST(mode, transform=transform), places=place, feed_list=[image, label], batch_size=batch(64),
         drop_last=True, return_list=False, shuffle=mode == "train",
     )  # fmt: skip
 
