@@ -22,7 +22,10 @@ def _run(name: str, output: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name, least", [("own_model.py", 75.0), ("static_pact.py", 70.0)])
+@pytest.mark.parametrize(
+    "name, least",
+    [("own_model.py", 75.0), pytest.param("static_pact.py", 70.0, marks=pytest.mark.slow)],  # CI has tests/tutorials
+)
 def test_demo(name: str, least: float, tmp_path: Path) -> None:
     said = _run(name, tmp_path)
     accuracies = [float(number) for number in re.findall(r"top-1 ([\d.]+)%", said)]
@@ -30,3 +33,11 @@ def test_demo(name: str, least: float, tmp_path: Path) -> None:
     assert max(accuracies) - min(accuracies) < 1.5, said
     assert (tmp_path / "int8.pdmodel").is_file() and (tmp_path / "int8.pdiparams").is_file()
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdmodel", ".pdiparams"}  # and nothing else is left
+
+
+@pytest.mark.slow
+def test_demo_of_a_dygraph_network(tmp_path: Path) -> None:
+    said = _run("dygraph_qat.py", tmp_path)
+    before, simulated, int8 = (float(number) for number in re.findall(r"top-1 ([\d.]+)%", said))
+    assert min(before, int8) > 70 and abs(simulated - int8) < 1, said
+    assert (tmp_path / "qat.pdmodel").is_file() and (tmp_path / "paddle" / "model.pdmodel").is_file()
