@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import copy
 import importlib
+import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import paddle
 import pytest
 import yaml
 from detectors import CONFIGS
+from zoo import enliven
 
 from slimkit.ir import Model
 from slimkit.plugins.launcher import as_paddleslim
 
-__all__ = ["QUANT", "Package", "comparable", "config_file", "feed_of", "imported", "program_outputs"]
+__all__ = ["QUANT", "Package", "comparable", "config_file", "config_options", "feed_of", "imported", "program_outputs"]
 
 #: ``configs/slim/quant/*.yml`` of the repository.
 QUANT = {
@@ -39,8 +41,7 @@ _MASKS = [[6, 7, 8], [3, 4, 5], [0, 1, 2]]
 _SCHEDULE = [{"name": "CosineDecay", "max_epochs": 10}, {"name": "LinearWarmup", "start_factor": 0.5, "steps": 2}]
 
 
-def config_file(folder: Path, name: str, data: Path, side: int, **more: Any) -> Path:
-    """Writes a config as the repository's: a detector of ``CONFIGS``, small, on a data set of ``coco_data``."""
+def _readers(name: str, side: int) -> Dict[str, Dict[str, Any]]:
     resize = {"Resize": {"target_size": [side, side], "keep_ratio": False, "interp": 2}}
     batch: List[Dict[str, Any]] = [
         {"BatchRandomResize": {"target_size": [side], "random_size": True, "keep_ratio": False}},
@@ -52,6 +53,35 @@ def config_file(folder: Path, name: str, data: Path, side: int, **more: Any) -> 
     else:
         batch += [_NORMALIZE, {"Permute": {}}, {"PadGT": {}}]
     whole = [{"Decode": {}}, resize, _NORMALIZE, {"Permute": {}}]
+    train = {"sample_transforms": [{"Decode": {}}], "batch_transforms": batch, "batch_size": 2, "mixup_epoch": -1}
+    return {
+        "TrainReader": {**train, "shuffle": True, "drop_last": True},
+        "EvalReader": {"sample_transforms": whole, "batch_size": 2},
+        "TestReader": {"sample_transforms": whole, "batch_size": 1, "inputs_def": {"image_shape": [1, 3, side, side]}},
+    }
+
+
+def config_options(name: str, data: Path, side: int) -> List[str]:
+    """What goes behind ``-o`` to run a config of the repository on a data set of ``coco_data``, small and on a CPU."""
+    options: Dict[str, Any] = {
+        "use_gpu": False, "norm_type": "bn", "num_classes": 3, "worker_num": 0, "log_iter": 1,
+        "eval_size": [side, side],
+        "LearningRate": {"base_lr": 0.001, "schedulers": _SCHEDULE},
+        **_readers(name, side),
+        **{f"{part}Dataset": {"dataset_dir": str(data)} for part in ("Train", "Eval", "Test")},
+    }  # fmt: skip
+    if name == "picodet":
+        options["PicoHeadV2"] = {"static_assigner_epoch": 0}
+    flat = []
+    for key, value in options.items():
+        inner = value if isinstance(value, dict) else {}
+        flat += [f"{key}.{part}={json.dumps(content)}" for part, content in inner.items()]
+        flat += [] if inner else [f"{key}={json.dumps(value)}"]
+    return flat
+
+
+def config_file(folder: Path, name: str, data: Path, side: int) -> Path:
+    """Writes a config as the repository's: a detector of ``CONFIGS``, small, on a data set of ``coco_data``."""
     source = {"name": "COCODataSet", "dataset_dir": str(data)}
     train, val = "annotations/instances_train2017.json", "annotations/instances_val2017.json"
     config = copy.deepcopy(CONFIGS[name])
@@ -63,25 +93,18 @@ def config_file(folder: Path, name: str, data: Path, side: int, **more: Any) -> 
         metric="COCO", num_classes=3, profiler_options=None, pretrain_weights="", eval_size=[side, side],
         export={"post_process": True, "nms": True, "benchmark": False, "fuse_conv_bn": False},
         LearningRate={"base_lr": 0.001, "schedulers": _SCHEDULE},
-        OptimizerBuilder={"optimizer": {"type": "Momentum", "momentum": 0.9}, "regularizer": {"type": "L2", "factor": 4e-5}},
+        OptimizerBuilder={"optimizer": {"type": "Momentum", "momentum": 0.9},
+                          "regularizer": {"type": "L2", "factor": 4e-5}},
         TrainDataset={**source, "image_dir": "train2017", "anno_path": train,
                       "data_fields": ["image", "gt_bbox", "gt_class", "is_crowd"]},
         EvalDataset={**source, "image_dir": "val2017", "anno_path": val},
         TestDataset={"name": "ImageFolder", "dataset_dir": str(data), "anno_path": val},
-        TrainReader={"sample_transforms": [{"Decode": {}}], "batch_transforms": batch, "batch_size": 2, "shuffle": True,
-                     "drop_last": True, "inputs_def": {"num_max_boxes": 50}},
-        EvalReader={"sample_transforms": whole, "batch_size": 2},
-        TestReader={"inputs_def": {"image_shape": [1, 3, side, side]}, "sample_transforms": whole, "batch_size": 1},
+        **_readers(name, side),
     )  # fmt: skip
-    config.update(more)
     return _yaml(folder / f"{name}.yml", config)
 
 
 def _yaml(path: Path, content: Dict[str, Any]) -> Path:
-    for name in ("TrainDataset", "EvalDataset", "TestDataset"):  # objects of these classes, as !COCODataSet in a config
-        if name in content:
-            content[name] = dict(content[name])
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -106,10 +129,20 @@ class Package:
             self.workspace.merge_config(options)
         return cfg
 
+    def random(self, config: Path, feed: Dict[str, np.ndarray]) -> Any:
+        """Makes the network with random weights that keep signals alive, saved as ``random.pdparams``; returns it."""
+        paddle.seed(0)
+        with paddle.utils.unique_name.guard():
+            net = self.workspace.create(self._make(config, None, "train", {}).architecture)
+        enliven(net, [{name: paddle.to_tensor(array) for name, array in feed.items()}])
+        paddle.save(net.state_dict(), str(config.parent / "random.pdparams"))
+        return net
+
     def train(self, config: Path, slim: Optional[Dict[str, Any]] = None, **options: Any) -> Any:
-        """Trains and saves ``model_final``; returns the trainer."""
-        cfg = self._make(config, slim, "train", options)
-        trainer = self._trainer(cfg, mode="train")
+        """Trains from ``pretrain_weights`` and saves ``model_final``; returns the trainer."""
+        with paddle.utils.unique_name.guard():  # names count from 0, as in a process of their own
+            cfg = self._make(config, slim, "train", options)
+            trainer = self._trainer(cfg, mode="train")
         if cfg.pretrain_weights:
             trainer.load_weights(cfg.pretrain_weights)
         trainer.train(False)
@@ -117,14 +150,16 @@ class Package:
 
     def export(self, config: Path, out: Path, slim: Optional[Dict[str, Any]] = None, **options: Any) -> Any:
         """Exports to ``out``; returns the trainer, whose ``model`` is the exported one."""
-        trainer = self._trainer(self._make(config, slim, "test", options), mode="test")
+        with paddle.utils.unique_name.guard():
+            trainer = self._trainer(self._make(config, slim, "test", options), mode="test")
         trainer.load_weights(trainer.cfg.weights)
         trainer.export(str(out))
         return trainer
 
     def post_quant(self, config: Path, out: Path, slim: Dict[str, Any], **options: Any) -> Any:
         """Quantizes after training and exports; returns the trainer."""
-        trainer = self._trainer(self._make(config, slim, "test", options), mode="eval")
+        with paddle.utils.unique_name.guard():
+            trainer = self._trainer(self._make(config, slim, "test", options), mode="eval")
         trainer.load_weights(trainer.cfg.weights)
         trainer.post_quant(str(out))
         return trainer
@@ -187,7 +222,7 @@ def comparable(net: Any, feed: Dict[str, np.ndarray]) -> List[np.ndarray]:
     return [tensor.numpy() for tensor in (*seen, found["bbox"], found["bbox_num"])]
 
 
-def program_outputs(prefix: Path, feed: Dict[str, np.ndarray], run: Optional[Callable] = None) -> List[np.ndarray]:
+def program_outputs(prefix: Path, feed: Dict[str, np.ndarray]) -> List[np.ndarray]:
     """The same of an exported program, executed by Paddle op by op."""
     model = Model.load(prefix)
     (nms,) = [op for op in model.program.global_block().ops if op.type.startswith("multiclass_nms")]
