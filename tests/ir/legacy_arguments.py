@@ -189,7 +189,7 @@ GIVEN: Dict[str, str] = {
     "paddle.metric.accuracy": "paddle.metric.accuracy(t, labels, k=2)",
     "paddle.static.accuracy": "(paddle.metric if paddle.in_dynamic_mode() else paddle.static).accuracy(t, labels, k=1)",
     "paddle.vision.ops.yolo_box":
-        "paddle.vision.ops.yolo_box(image[:, :1].tile([1, 7, 1, 1]), i[:, 0, :2].astype('int32'), [4], 2, 0.1, 32)",
+        "paddle.vision.ops.yolo_box(image[:, :1].tile([1, 7, 1, 1]), i[:, 0, :2].astype('int32'), [4, 6], 2, 0.1, 8)",
     "paddle.incubate.softmax_mask_fuse": "paddle.incubate.softmax_mask_fuse(image, image[:, :1])",
     "__add__": "x + y", "__radd__": "1.5 + x", "__sub__": "x - 2", "__rsub__": "2 - x", "__mul__": "x * p",
     "__rmul__": "3 * x", "__truediv__": "x / p", "__rtruediv__": "1.0 / p", "__floordiv__": "i // j",
