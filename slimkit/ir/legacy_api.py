@@ -148,6 +148,8 @@ def _legacy_programs() -> Iterator[None]:
 @contextmanager
 def accepting_variables() -> Iterator[None]:
     """Makes every function of Paddle that is a C++ builtin take legacy Variables, for the time of its body."""
+    paddle.pir.register_paddle_dialect()  # Paddle has not, if FLAGS_enable_pir_api=0 when it was imported
+    paddle.pir.register_dist_dialect()
     functions = [item for item in vars(_C_ops).values() if isinstance(item, types.BuiltinFunctionType)]
     functions += [_named(name) for name in IN_PIR]
     wrapped = {id(function): _accepting(function) for function in functions}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import legacy_survey as survey
 import numpy as np
@@ -11,6 +14,7 @@ import paddle
 import pytest
 from paddle.base import framework
 
+import slimkit
 from slimkit.errors import TranslationError
 from slimkit.ir import legacy_api, legacy_ir
 
@@ -147,6 +151,17 @@ def test_everything_is_as_before():
     paddle.disable_static()
     for holder, old in zip(holders, before):
         assert [name for name, item in old.items() if holder.get(name) is not item] == []
+
+
+def test_on_a_paddle_imported_with_the_legacy_ir():
+    script = (
+        "import zlib, paddle\nfrom slimkit.ir import legacy_api\nlegacy_api.install()\n"
+        "exec(\"paddle.enable_static()\", {'paddle': paddle, '__name__': '__main__'})\n"
+        "x = paddle.static.data('x', [2, 3])\nprint(paddle.tanh(x).sum(axis=1).name)"
+    )
+    environment = {**os.environ, "FLAGS_enable_pir_api": "0", "PYTHONPATH": str(Path(slimkit.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.strip() == "reduce_sum_0.tmp_0", done.stderr[-2000:]
 
 
 def test_the_script_switches_and_paddle_does_not(tmp_path):
