@@ -14,6 +14,7 @@ from slimkit.ir.graph import Graph
 from slimkit.quant.passes.onednn import (
     fully_connected,
     idle_attributes,
+    own_grids,
     own_weights,
     residual_relu,
     shared_zeros,
@@ -54,6 +55,7 @@ class LegalizeOnednn:
             "relu behind a signed residual as leaky_relu": residual_relu.rewrite(graph),
             "zero points shared": shared_zeros.rewrite(graph, *constants),
             "scale stopped by assign": stop_scale.rewrite(graph),
+            "grid of its own by assign": own_grids.rewrite(graph),
         }
         if self.known is not None:
             done["attributes left out"] = idle_attributes.rewrite(graph)

@@ -8,7 +8,9 @@ import pytest
 from paddle import nn
 
 from slimkit import QAT
+from slimkit.deploy import paddle_inference
 from slimkit.ir import Model
+from slimkit.recipe.exporters import export_for
 
 
 class Block(nn.Layer):
@@ -51,3 +53,16 @@ def test_each_layer_keeps_its_grid(tmp_path, onnx_format):
     quanter.save_quantized_model(net, str(tmp_path / "net"), spec)
     found = Model.load(tmp_path / "net").run([x])[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_paddle_inference_computes_each_with_its_grid_in_int8(tmp_path):
+    net, quanter = _trained({})
+    scale = net.main._layer._fake_quant_input._scale
+    scale.set_value(scale.numpy() * np.float32(0.3))
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    expected = net(paddle.to_tensor(x)).numpy()
+    spec = [paddle.static.InputSpec([None, 3, 8, 8], "float32")]
+    written = export_for("paddle", quanter.quantized(net, spec), tmp_path)
+    error = paddle_inference.run(written, [[x]], int8=True)[0][0] - expected
+    assert 10 * np.log10(np.square(expected).mean() / np.square(error).mean()) > 25  # 4 with one scale for both
+    assert paddle_inference.executed_precision(written, [x])["int8"] == 3
