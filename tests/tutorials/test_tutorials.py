@@ -182,5 +182,5 @@ def test_accuracy(run, monkeypatch, name):
     monkeypatch.setenv("SLIMKIT_TUTORIAL_IMAGES", "5000")
     monkeypatch.delenv("SLIMKIT_TUTORIAL_BATCH")
     names = run(name)
-    assert names["float_top1"] > 0.7
+    assert names["float_top1"] > 0.55
     assert names["quant_top1"] > names["float_top1"] - 0.02
