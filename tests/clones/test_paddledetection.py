@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib  # noqa: F401
@@ -84,9 +85,9 @@ class Clone:
 
     def slim(self, base: str, **changed: Any) -> str:
         """A config on top of one of the clone's, as its users write them; with other weights than those of the web."""
-        content = yaml.load((Path(CLONE) / base).read_text(), Loader=yaml.Loader)
+        (kind,) = re.findall(r"^slim: *(\w+)", (Path(CLONE) / base).read_text(), re.M)
         file = self.folder / Path(base).name
-        file.write_text(yaml.safe_dump({"_BASE_": [f"{CLONE}/{base}"], "slim": content["slim"], **changed}))
+        file.write_text(yaml.safe_dump({"_BASE_": [f"{CLONE}/{base}"], "slim": kind, **changed}))
         return str(file)
 
 
