@@ -81,13 +81,11 @@ def _with_long_labels(forward: Any) -> Any:
 
 
 def _suppression(ops: ModuleType) -> Optional[Undo]:
-    """Non-maximum suppression in PIR programs; 2.6 knows dygraph's call and Paddle 2's programs."""
-    if hasattr(ops, "HAVE_PIR"):
-        return None  # mended
+    """Non-maximum suppression in PIR programs; 2.6, and 2.8 for one kind, know dygraph and Paddle 2's programs only."""
     undos = [
         with_attribute(ops, name, _in_pir_too(getattr(ops, name), kind))
         for name, kind in (("multiclass_nms", "multiclass_nms3"), ("matrix_nms", "matrix_nms"))
-        if hasattr(ops, name)
+        if hasattr(ops, name) and "in_dynamic_or_pir_mode" not in inspect.getsource(getattr(ops, name))
     ]
     return together(*undos)
 
@@ -210,7 +208,7 @@ REPAIRS: Tuple[Repair, ...] = (
         "ppdet.modeling.ops",
         _suppression,
         "TypeError: The type of '%BBoxes' in operator multiclass_nms3 should be one of [str, bytes, Variable], from "
-        "exporting with paddledet 2.6",
+        "exporting with paddledet 2.6; of operator matrix_nms (PP-YOLO), also with later versions",
         "PaddlePaddle/PaddleDetection#9163",
     ),
     Repair(
