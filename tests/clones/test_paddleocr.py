@@ -43,8 +43,8 @@ NETWORKS: Dict[str, tuple] = {
     "rec": ("configs/rec/PP-OCRv4/ch_PP-OCRv4_rec.yml", "rec", "rec", 0.8),
     "crnn": ("configs/rec/rec_icdar15_train.yml", "digits", "", 0.8),
 }
-#: Networks that are pruned; of PP-OCRv4's recognizer the one without its second head.
-PRUNED = ("cls", "det", "ctc", "crnn")
+#: Networks that are pruned; of PP-OCRv4's recognizer the one without its second head, CRNN not: it reads nothing yet.
+PRUNED = ("cls", "det", "ctc")
 
 
 class Clone:
@@ -238,14 +238,11 @@ def test_the_pruned_export_is_the_trained_network(pruned):
 
 def test_the_pruned_network_is_smaller(pruned):
     name, folder, *_ = pruned
-    float_model = NETWORKS["rec" if name == "ctc" else name][2]
-    if not float_model:
-        pytest.skip("CRNN has no float model to compare with")
 
     def whole(path):
         return sum(array.size for array in Model.load(path).params.values())
 
-    assert whole(folder) < 0.98 * whole(ppocr_model(float_model))
+    assert whole(folder) < 0.98 * whole(ppocr_model(NETWORKS["rec" if name == "ctc" else name][2]))
 
 
 @pytest.mark.lite
