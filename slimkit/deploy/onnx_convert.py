@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from slimkit.deploy.explicit_attributes import explicit_attributes
 from slimkit.deploy.native_messages import essence
+from slimkit.deploy.onnx_doubles import with_slopes
 from slimkit.deploy.session import WorkerSession
 from slimkit.errors import ModelError, RuntimeFailedError, RuntimeUnavailableError
 from slimkit.ir.model import Model
@@ -63,7 +64,7 @@ def converted(model: Model, opset: int = OPSET) -> Any:
                 raise ModelError(_why(session.log, str(error))) from None
             if not reply["written"]:
                 raise ModelError(_why(session.log, ""))
-        return onnx.load(str(out))
+        return with_slopes(onnx.load(str(out)), model)
 
 
 def _why(log: str, error: str) -> str:

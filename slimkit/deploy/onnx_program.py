@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import zlib  # noqa: F401  (before paddle)
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-import numpy as np
-
+from slimkit.deploy.onnx_doubles import REWRITES
 from slimkit.errors import ModelError
 from slimkit.ir.graph import Graph, GraphOp, GraphVar
 from slimkit.ir.guards import legacy_ir
@@ -122,24 +121,3 @@ class _Marker:
             self.marks.append(Mark(number, key, var.name))
             self.marked[key] = out
         return self.marked[key]
-
-
-def _scales_as_inputs(model: Model) -> None:
-    """Interpolation scales as an input: Paddle 3.3 holds the attribute in doubles, which paddle2onnx 2.1 refuses."""
-    import paddle
-
-    block = model.program.global_block()
-    for op in [op for op in block.ops if op.type.endswith("_interp_v2")]:
-        scales = op.attr("scale")
-        given = [slot for slot in ("OutSize", "SizeTensor", "Scale") if slot in op.input_names and op.input(slot)]
-        if not scales or given:
-            continue
-        name = f"{op.output('Out')[0]}.scale"
-        block.create_var(name=name, shape=[len(scales)], dtype="float32", persistable=True, stop_gradient=True)
-        model.scope.var(name).get_tensor().set(np.array(scales, np.float32), paddle.CPUPlace())
-        op.desc.set_input("Scale", [name])
-        op._set_attr("scale", [])
-
-
-#: What paddle2onnx would refuse or compute wrongly, written otherwise; each is a function of the copy.
-REWRITES: Tuple[Callable[[Model], None], ...] = (_scales_as_inputs,)

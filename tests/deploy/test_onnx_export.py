@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import paddle
+import paddle.nn.functional as F
 import pytest
 from small_programs import Net, random
 
@@ -202,6 +204,28 @@ def test_op_that_paddle2onnx_does_not_know(tmp_path):
     with pytest.raises(ModelError, match=r"cannot convert.*affine_channel"):
         export_onnx(net.model(["x"], ["out"]), None, tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+IN_DOUBLES = {
+    "two slopes": lambda x: F.leaky_relu(F.leaky_relu(x, 0.1) - 0.2, 0.3),
+    "one slope": lambda x: F.leaky_relu(x, 0.1),
+    "hardtanh": lambda x: F.hardtanh(x, -0.5, 0.7),
+    "pad": lambda x: F.pad(x, [1, 2, 0, 1], value=0.3),
+}
+
+
+@pytest.mark.parametrize("case", IN_DOUBLES)
+def test_attributes_that_paddle_holds_in_doubles(case, tmp_path):
+    """paddle2onnx reads these as numbers near 0, without a word: YOLOv3 found nothing."""
+    net = paddle.nn.Conv2D(3, 4, 1)
+    forward = net.forward
+    net.forward = lambda x: IN_DOUBLES[case](forward(x) * 3)
+    model = Model.from_layer(net, [paddle.static.InputSpec([2, 3, 5, 5], "float32", "x")])
+    feed = random(1, 2, 3, 5, 5)
+    export_onnx(model, None, tmp_path / "m")
+    (expected,) = model.run([feed])
+    (found,) = _run(tmp_path / "m.onnx", [feed])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_attribute_that_paddle2onnx_cannot_convert(tmp_path):
