@@ -140,12 +140,12 @@ def mode(root: nn.Layer, train: bool) -> Iterator[None]:
 
 @contextmanager
 def _clean_forwards(root: nn.Layer) -> Iterator[None]:
-    """Undoes what tracing leaves in layers: an instance attribute ``forward`` where there was none.
+    """Undoes what tracing leaves in layers' attributes: a ``forward``, and what the layers' code keeps of its inputs.
 
     A forward that ``to_static`` has replaced, and which runs in dynamic mode only, is the original one meanwhile.
     """
     layers = root.sublayers(include_self=True)
-    had = [vars(layer).get("forward") for layer in layers]
+    had = [dict(vars(layer)) for layer in layers]
     dynamic = paddle.in_dynamic_mode()
     try:
         for layer in layers:
@@ -153,11 +153,11 @@ def _clean_forwards(root: nn.Layer) -> Iterator[None]:
                 vars(layer)["forward"] = layer.forward.dygraph_function
         yield
     finally:
-        for layer, forward in zip(layers, had):
-            if forward is None:
-                vars(layer).pop("forward", None)
-            else:
-                vars(layer)["forward"] = forward
+        for layer, before in zip(layers, had):
+            own = vars(layer)
+            for name in [name for name in own if name not in before]:
+                del own[name]
+            own.update(before)
         if dynamic and not paddle.in_dynamic_mode():
             paddle.disable_static()
 

@@ -125,6 +125,27 @@ def test_the_layer_is_left_as_it_was():
     assert len(net.sublayers()) == 3
 
 
+class Keeping(Net):
+    """Keeps its inputs, as PaddleDetection's do, and counts."""
+
+    def forward(self, x: Any) -> Any:
+        self.inputs = {"x": x}
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().forward(x)
+
+
+def test_what_a_layer_keeps_of_its_inputs_is_not_the_programs():
+    net = Keeping()
+    net.eval()
+    model = Model.from_layer(net, SPEC)
+    assert not hasattr(net, "inputs") and not hasattr(net, "calls")
+    x = paddle.to_tensor(X)
+    assert_close(model.run([X]), tensors(net(x)))
+    Model.from_layer(net, SPEC)
+    assert net.inputs["x"] is x and net.calls == 1
+    assert_close(tensors(copy.deepcopy(net)(x)), model.run([X]))
+
+
 def test_functions_static_functions_and_instance_forwards():
     net = Net()
     net.eval()
