@@ -14,6 +14,7 @@ from ppdet_run import QUANT, Package, comparable, config_file, feed_of, imported
 
 from slimkit.cli import main
 from slimkit.deploy import lite, paddle_inference
+from slimkit.deploy.inspect import inspect
 from slimkit.ir import Model
 
 SIDE = 64
@@ -102,4 +103,6 @@ def test_ptq(package: Package, configs: Dict[str, Path], data: Path, name: str):
     found = program_outputs(prefix, feed)
     for got, expected in zip(found[:2], comparable(trainer.model, feed)):
         assert (got * expected).sum() > 0.999 * np.sqrt((got**2).sum() * (expected**2).sum())
-    check_deployed(prefix, feed, LAYERS[name])
+    assert len(inspect(prefix).to_dict()["quantized"]) == LAYERS[name]
+    if name == "yolov3":  # picodet's, of the same form, are deployed above; a clone's tests do both
+        check_deployed(prefix, feed, LAYERS[name])
