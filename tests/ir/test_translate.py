@@ -8,6 +8,7 @@ from typing import Any, List
 
 import cases_image  # noqa: F401
 import cases_math  # noqa: F401
+import cases_quant  # noqa: F401
 import cases_shape  # noqa: F401
 import cases_task  # noqa: F401
 import numpy as np
