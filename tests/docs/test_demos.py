@@ -22,10 +22,9 @@ def _run(name: str, output: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "name, least",
-    [("own_model.py", 75.0), pytest.param("static_pact.py", 70.0, marks=pytest.mark.slow)],  # CI has tests/tutorials
-)
+# Slow: CI runs the same steps in tests/tutorials and in the README's blocks.
+@pytest.mark.slow
+@pytest.mark.parametrize("name, least", [("own_model.py", 75.0), ("static_pact.py", 70.0)])
 def test_demo(name: str, least: float, tmp_path: Path) -> None:
     said = _run(name, tmp_path)
     accuracies = [float(number) for number in re.findall(r"top-1 ([\d.]+)%", said)]
